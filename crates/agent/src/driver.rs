@@ -1,0 +1,171 @@
+//! One task: asks its machine what to do, does it through the executor, remembers and reports what came of it. The state is
+//! written down before the act, so that nothing is done twice after a crash. Must never act on a task that has ended, except to
+//! remove its container.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_task::{Machine, Outcome, Step};
+use skep_types::clock::Clock;
+use skep_types::control::Assignment;
+use skep_types::object::{TaskState, TaskStatus};
+use tokio::sync::watch;
+
+use crate::files::Files;
+use crate::plane::Plane;
+use crate::reporter::Reporter;
+use crate::{ExecError, Executor};
+
+/// Pause before the same step is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Time between stop signal and SIGKILL unless the spec says otherwise.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What is wanted of the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    Desired(TaskState),
+    /// The task object is gone: stop and remove everything of it.
+    Remove,
+}
+
+pub(crate) struct Driver {
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) files: Files,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) plane: Plane,
+    pub(crate) assignment: Assignment,
+    pub(crate) goal: watch::Receiver<Goal>,
+}
+
+fn failed(e: ExecError) -> Outcome {
+    Outcome::Failed { temporary: e.temporary, message: e.message }
+}
+
+impl Driver {
+    pub(crate) async fn run(mut self) {
+        let mut m = Machine::new(&self.assignment.task);
+        loop {
+            let goal = *self.goal.borrow_and_update();
+            match goal {
+                Goal::Desired(d) => m.desire(d),
+                Goal::Remove => {
+                    self.remove().await;
+                    return;
+                }
+            }
+            let step = m.next();
+            match step {
+                Step::Hold | Step::Finished => {
+                    if self.goal.changed().await.is_err() {
+                        return;
+                    }
+                }
+                Step::Advance => {
+                    m.advance(self.clock.now());
+                    self.note(m.status());
+                }
+                _ => {
+                    let Some(outcome) = self.act(step, &mut m).await else { continue };
+                    let before = m.status().clone();
+                    let again = m.outcome(step, outcome, self.clock.now());
+                    if *m.status() != before {
+                        self.note(m.status());
+                    }
+                    if again {
+                        tokio::select! {
+                        biased;
+                                        () = tokio::time::sleep(RETRY) => {}
+                                        c = self.goal.changed() => if c.is_err() { return },
+                                    }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does a step; `None` if something else is wanted meanwhile.
+    async fn act(&mut self, step: Step, m: &mut Machine) -> Option<Outcome> {
+        let id = self.assignment.task.id;
+        let executor = self.executor.clone();
+        if step == Step::Shutdown {
+            // Goes on whatever is wanted next: it can only be removal, which comes after the stop.
+            return Some(match executor.shutdown(id, self.grace()).await {
+                Ok(()) => Outcome::Done,
+                Err(e) => failed(e),
+            });
+        }
+        let mut goal = self.goal.clone();
+        let other = async move {
+            // Release of a task that is being prepared does not disturb it.
+            let _ = goal.wait_for(|g| !matches!(g, Goal::Desired(d) if *d <= TaskState::Running)).await;
+        };
+        let assignment = &self.assignment;
+        let plane = &self.plane;
+        let work = async {
+            match step {
+                Step::Prepare => {
+                    plane.settled().await;
+                    match executor.prepare(assignment).await {
+                        Ok(c) => {
+                            m.set_container(c);
+                            Outcome::Done
+                        }
+                        Err(e) => failed(e),
+                    }
+                }
+                Step::Start => match executor.start(id).await {
+                    Ok(s) => {
+                        m.set_container(s.container);
+                        m.set_ports(s.ports);
+                        Outcome::Done
+                    }
+                    Err(e) => failed(e),
+                },
+                _ => match executor.wait(id).await {
+                    Ok(x) => Outcome::Exited { code: x.code, error: x.error },
+                    Err(e) => failed(e),
+                },
+            }
+        };
+        tokio::select! {
+            biased;
+            o = work => Some(o),
+            () = other => None,
+        }
+    }
+
+    fn grace(&self) -> Duration {
+        self.assignment.spec.container.stop_grace.unwrap_or(GRACE)
+    }
+
+    fn note(&mut self, status: &TaskStatus) {
+        self.assignment.task.status = status.clone();
+        if let Goal::Desired(d) = *self.goal.borrow() {
+            self.assignment.task.desired = d;
+        }
+        self.files.put_task(&self.assignment);
+        self.reporter.put(self.assignment.task.id, status);
+    }
+
+    async fn remove(&self) {
+        let id = self.assignment.task.id;
+        loop {
+            let stopped = match self.assignment.task.status.state.is_terminal() {
+                true => Ok(()),
+                false => self.executor.shutdown(id, self.grace()).await,
+            };
+            match stopped {
+                Ok(()) => match self.executor.remove(id).await {
+                    Ok(()) => break,
+                    Err(e) => tracing::warn!(task = %id, error = %e, "agent: cannot remove container yet"),
+                },
+                Err(e) => tracing::warn!(task = %id, error = %e, "agent: cannot stop container yet"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        self.files.delete_task(id);
+        self.reporter.forget(id);
+    }
+}

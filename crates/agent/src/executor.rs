@@ -1,0 +1,113 @@
+//! The seam to whatever runs containers on this host.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use skep_types::TaskId;
+use skep_types::control::Assignment;
+use skep_types::dataplane::DataPlane;
+use skep_types::object::{ContainerStatus, NodeDescription};
+use skep_types::spec::PortConfig;
+
+/// Why something did not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ExecError {
+    /// The same call may work a little later.
+    pub temporary: bool,
+    /// What clients see as the task's error.
+    pub message: String,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Exit {
+    /// Its exit code.
+    pub code: i32,
+    /// What the engine says to it, for example `dockerexec: unhealthy container`.
+    pub error: Option<String>,
+    /// Killed for want of memory.
+    pub oom: bool,
+}
+
+/// A container that was started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Started {
+    /// Its id and process.
+    pub container: ContainerStatus,
+    /// Ports published on this host for it, with the chosen numbers.
+    pub ports: Vec<PortConfig>,
+}
+
+/// State of a container found on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObservedState {
+    /// Made, never started.
+    Created,
+    /// Runs.
+    Running,
+    /// Ended.
+    Exited {
+        /// With this code.
+        code: i32,
+    },
+}
+
+/// A task's container found on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedTask {
+    /// The task.
+    pub task: TaskId,
+    /// Its container.
+    pub container: ContainerStatus,
+    /// State.
+    pub state: ObservedState,
+}
+
+/// Runs containers. Every call may be made again after it succeeded, with the same result; a call may be dropped half-way and
+/// made again later.
+#[async_trait]
+pub trait Executor: Send + Sync + 'static {
+    /// What this host is.
+    async fn describe(&self) -> NodeDescription;
+
+    /// Makes the host's network as given; the newest one counts.
+    ///
+    /// # Errors
+    /// [`ExecError`]; it is tried again a second later.
+    async fn set_dataplane(&self, plane: DataPlane) -> Result<(), ExecError>;
+
+    /// Pulls the image, makes volumes and the container. Waits for networks of the data plane if it needs them.
+    ///
+    /// # Errors
+    /// [`ExecError`]; one that is not temporary rejects the task.
+    async fn prepare(&self, assignment: &Assignment) -> Result<ContainerStatus, ExecError>;
+
+    /// Starts the container and returns once it is healthy (or at once without a healthcheck). Must not start again one that
+    /// has already run.
+    ///
+    /// # Errors
+    /// [`ExecError`]; one that is not temporary fails the task.
+    async fn start(&self, task: TaskId) -> Result<Started, ExecError>;
+
+    /// Waits until the container ended; at once if it already did.
+    ///
+    /// # Errors
+    /// [`ExecError`] if there is no such container.
+    async fn wait(&self, task: TaskId) -> Result<Exit, ExecError>;
+
+    /// Stops the container: its stop signal, then SIGKILL after `grace`. No error if it does not run or does not exist.
+    ///
+    /// # Errors
+    /// [`ExecError`]; it is tried again.
+    async fn shutdown(&self, task: TaskId, grace: Duration) -> Result<(), ExecError>;
+
+    /// Removes the container with its anonymous volumes. No error if it does not exist.
+    ///
+    /// # Errors
+    /// [`ExecError`]; it is tried again.
+    async fn remove(&self, task: TaskId) -> Result<(), ExecError>;
+
+    /// The containers of tasks on this host, running and ended ones.
+    async fn observe(&self) -> Vec<ObservedTask>;
+}

@@ -1,0 +1,49 @@
+//! The way to the managers. A trait, so that a simulation can be the network. Must never retry by itself.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use skep_types::Time;
+use skep_types::control::AgentMessage;
+use skep_types::object::TlsInfo;
+use skep_wire::{Client, SessionStream, Tls, WireError};
+use tokio::sync::mpsc;
+
+/// How an agent reaches a manager.
+#[async_trait]
+pub trait Uplink: Send + Sync + 'static {
+    /// Opens a session with the manager at `addr` (`ip:port`): what is put into `outgoing` is sent.
+    ///
+    /// # Errors
+    /// [`WireError`] if it cannot be reached within `within` or refuses.
+    async fn session(
+        &self,
+        addr: &str,
+        outgoing: mpsc::Receiver<AgentMessage>,
+        within: Duration,
+    ) -> Result<SessionStream, WireError>;
+
+    /// What this node trusts, who issued its certificate, and from when until when that is valid, for its description.
+    fn tls(&self) -> Option<(TlsInfo, (Time, Time))> {
+        None
+    }
+}
+
+/// Real connections: each session has its own, made with the certificate of that moment.
+pub struct TlsUplink(pub Tls);
+
+#[async_trait]
+impl Uplink for TlsUplink {
+    async fn session(
+        &self,
+        addr: &str,
+        outgoing: mpsc::Receiver<AgentMessage>,
+        within: Duration,
+    ) -> Result<SessionStream, WireError> {
+        Client::new(addr, None, &self.0)?.session(outgoing, within).await
+    }
+
+    fn tls(&self) -> Option<(TlsInfo, (Time, Time))> {
+        Some(self.0.info())
+    }
+}

@@ -1,0 +1,51 @@
+//! Small answers about objects of the swarm, shared by the routes.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use serde_json::json;
+use skep_types::control::{Code, ControlRequest, ControlResponse};
+use skep_types::object::Version;
+
+use crate::App;
+use crate::error::{Failure, Handled};
+
+/// Secrets and configs are not built yet: there are none, which is the truth for clients that list them on the way.
+pub(crate) async fn empty(State(app): State<App>) -> Handled {
+    // Refused where there is no swarm, as any other call on it.
+    app.cluster.call(ControlRequest::GetCluster).await?;
+    Ok(Json(json!([])).into_response())
+}
+
+/// There are no secrets yet, so none is found.
+pub(crate) async fn no_secret(Path(id): Path<String>) -> Failure {
+    Failure::new(Code::NotFound, format!("secret {id} not found"))
+}
+
+/// There are no configs yet, so none is found.
+pub(crate) async fn no_config(Path(id): Path<String>) -> Failure {
+    Failure::new(Code::NotFound, format!("config {id} not found"))
+}
+
+/// There are no plugins, which is all that clients need to know.
+pub(crate) async fn no_plugins() -> Json<serde_json::Value> {
+    Json(json!([]))
+}
+
+/// There are no plugins, so none is found.
+pub(crate) async fn no_plugin(Path(name): Path<String>) -> Failure {
+    Failure::new(Code::NotFound, format!("plugin \"{}\" not found", name.trim_end_matches("/json")))
+}
+
+/// `?version=` of an update.
+pub(crate) fn version(text: Option<&String>, what: &str) -> Handled<Version> {
+    let text = text.map(String::as_str).unwrap_or_default();
+    text.parse().map(Version).map_err(|e| Failure::invalid(format!("invalid {what} version '{text}': {e}")))
+}
+
+/// An answer that a call cannot give: a manager of another version, at best.
+pub(crate) fn unexpected(response: &ControlResponse) -> Failure {
+    let mut text = format!("{response:?}");
+    text.truncate(text.char_indices().nth(60).map_or(text.len(), |(at, _)| at));
+    Failure::new(Code::Internal, format!("the manager gave an answer of another kind: {text}"))
+}

@@ -1,0 +1,221 @@
+//! `/networks/…`: those of this host and those of the swarm in one list.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use skep_types::container::ContainerInfo;
+use skep_types::control::{Code, ControlRequest, ControlResponse};
+use skep_types::host::LocalNetworkInfo;
+use skep_types::object::Network;
+use skep_types::spec::NetworkSpec;
+use std::sync::Arc;
+
+use crate::body::JsonBody;
+use crate::containers::no_content;
+use crate::error::{Failure, Handled};
+use crate::filters::Filters;
+use crate::{App, NewNetwork};
+
+const FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
+
+fn containers_on(id: &str, containers: &[ContainerInfo]) -> Value {
+    let mut out = Map::new();
+    for c in containers.iter().filter(|c| c.pid != 0) {
+        for e in c.endpoints.iter().filter(|e| e.network_id == id) {
+            let address = e.address.map(|a| format!("{a}/{}", e.prefix)).unwrap_or_default();
+            let entry = json!({
+                "Name": c.name, "EndpointID": e.endpoint_id, "MacAddress": e.mac, "IPv4Address": address, "IPv6Address": "",
+            });
+            out.insert(c.id.clone(), entry);
+        }
+    }
+    Value::Object(out)
+}
+
+fn local(n: &LocalNetworkInfo, containers: &[ContainerInfo]) -> Value {
+    let pools: Vec<Value> = n
+        .subnet
+        .iter()
+        .map(|s| json!({"Subnet": s.to_string(), "Gateway": n.gateway.map(|g| g.to_string()).unwrap_or_default()}))
+        .collect();
+    json!({
+        "Name": n.name, "Id": n.id, "Created": n.created.rfc3339(), "Scope": "local", "Driver": n.driver, "EnableIPv4": true,
+        "EnableIPv6": false, "IPAM": {"Driver": "default", "Options": null, "Config": pools}, "Internal": n.internal,
+        "Attachable": n.attachable, "Ingress": false, "ConfigFrom": {"Network": ""}, "ConfigOnly": false,
+        "Containers": containers_on(&n.id, containers), "Options": n.options, "Labels": n.labels,
+    })
+}
+
+fn swarm(n: &Network, containers: &[ContainerInfo]) -> Value {
+    let mut options = n.spec.options.clone();
+    options.insert("com.docker.network.driver.overlay.vxlanid_list".to_owned(), n.vni.to_string());
+    json!({
+        "Name": n.spec.name, "Id": n.id, "Created": n.meta.created_at.rfc3339(), "Scope": "swarm", "Driver": "overlay",
+        "EnableIPv4": true, "EnableIPv6": false,
+        "IPAM": {
+            "Driver": "default", "Options": null,
+            "Config": [{"Subnet": n.subnet.to_string(), "Gateway": n.gateway.to_string()}],
+        },
+        "Internal": n.spec.internal, "Attachable": n.spec.attachable, "Ingress": n.spec.ingress,
+        "ConfigFrom": {"Network": ""}, "ConfigOnly": false, "Containers": containers_on(&n.id.to_string(), containers),
+        "Options": options, "Labels": n.spec.labels,
+    })
+}
+
+/// The swarm's networks; none on a host that is no manager or has no leader to ask.
+async fn of_swarm(app: &App) -> Vec<Arc<Network>> {
+    if !app.cluster.info().await.control_available {
+        return Vec::new();
+    }
+    match app.cluster.call(ControlRequest::ListNetworks).await {
+        Ok(ControlResponse::Networks(list)) => list,
+        _ => Vec::new(),
+    }
+}
+
+/// The swarm's network of a name or id, if there is one.
+pub(crate) async fn in_swarm(app: &App, target: &str) -> Option<Arc<Network>> {
+    let all = of_swarm(app).await;
+    let by = |f: &dyn Fn(&Network) -> bool| all.iter().find(|n| f(n)).cloned();
+    by(&|n| n.id.to_string() == target)
+        .or_else(|| by(&|n| n.spec.name == target))
+        .or_else(|| by(&|n| target.len() >= 4 && n.id.to_string().starts_with(target)))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ListQuery {
+    filters: Option<String>,
+}
+
+pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Handled {
+    let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
+    let containers = app.engine.containers();
+    let mut rows: Vec<Value> = app.engine.networks().await.iter().map(|n| local(n, &containers)).collect();
+    rows.extend(of_swarm(&app).await.iter().map(|n| swarm(n, &containers)));
+    rows.retain(|row| {
+        let text = |key: &str| row[key].as_str().unwrap_or_default();
+        let builtin = matches!(text("Name"), "bridge" | "host" | "none") && text("Scope") == "local";
+        let labels = serde_json::from_value(row["Labels"].clone()).unwrap_or_default();
+        let unused = row["Containers"].as_object().is_some_and(Map::is_empty);
+        filters.any("id", |v| text("Id").starts_with(v))
+            && filters.any("name", |v| text("Name").contains(v))
+            && filters.any("driver", |v| text("Driver") == v)
+            && filters.any("scope", |v| text("Scope") == v)
+            && filters.any("type", |v| (v == "builtin") == builtin)
+            && filters.flag("dangling").is_none_or(|d| d == (unused && !builtin))
+            && filters.labels("label", &labels)
+    });
+    Ok(Json(rows).into_response())
+}
+
+fn find_local<'a>(networks: &'a [LocalNetworkInfo], target: &str) -> Handled<Option<&'a LocalNetworkInfo>> {
+    if let Some(exact) = networks.iter().find(|n| n.id == target).or_else(|| networks.iter().find(|n| n.name == target)) {
+        return Ok(Some(exact));
+    }
+    let mut prefix = networks.iter().filter(|n| !target.is_empty() && n.id.starts_with(target));
+    match (prefix.next(), prefix.next()) {
+        (Some(_), Some(_)) => Err(Failure::invalid(format!("network {target} is ambiguous (2 matches found)"))),
+        (one, _) => Ok(one),
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct InspectQuery {
+    scope: Option<String>,
+    verbose: Option<String>,
+}
+
+pub(crate) async fn inspect(State(app): State<App>, Path(target): Path<String>, Query(query): Query<InspectQuery>) -> Handled {
+    let _ = query.verbose;
+    let scope = query.scope.unwrap_or_default();
+    let containers = app.engine.containers();
+    if scope != "swarm" {
+        let networks = app.engine.networks().await;
+        if let Some(found) = find_local(&networks, &target)? {
+            return Ok(Json(local(found, &containers)).into_response());
+        }
+    }
+    if scope != "local"
+        && let Some(found) = in_swarm(&app, &target).await
+    {
+        return Ok(Json(swarm(&found, &containers)).into_response());
+    }
+    Err(Failure::new(Code::NotFound, format!("network {target} not found")))
+}
+
+pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody) -> Handled {
+    let driver: String = body.get("Driver")?;
+    let scope: String = body.get("Scope")?;
+    let name: String = body.get("Name")?;
+    let mut ipam = body.object("IPAM")?;
+    let ipam_driver: String = ipam.get("Driver")?;
+    if !matches!(ipam_driver.as_str(), "" | "default") {
+        return Err(Failure::unbuilt(format!("the IPAM driver {ipam_driver}")));
+    }
+    let mut pools = ipam.objects("Config")?;
+    if pools.len() > 1 {
+        return Err(Failure::unbuilt("a network with several subnets"));
+    }
+    let (mut subnet, mut gateway) = (None, None);
+    if let Some(mut pool) = pools.pop() {
+        let (s, g): (String, String) = (pool.get("Subnet")?, pool.get("Gateway")?);
+        if !s.is_empty() {
+            subnet = Some(s.parse::<skep_types::Ipv4Net>().map_err(|e| Failure::invalid(e.to_string()))?);
+        }
+        if !g.is_empty() {
+            gateway = Some(g.parse().map_err(|_| Failure::invalid(format!("invalid gateway address: {g}")))?);
+        }
+        pool.finish()?;
+    }
+    ipam.finish()?;
+    let (internal, attachable) = (body.get("Internal")?, body.get("Attachable")?);
+    let (labels, options) = (body.get("Labels")?, body.get::<std::collections::BTreeMap<String, String>>("Options")?);
+    let ingress: bool = body.get("Ingress")?;
+    body.skip(&["CheckDuplicate", "EnableIPv4"]);
+    body.finish()?;
+    if name.trim().is_empty() {
+        return Err(Failure::invalid("invalid name: name is empty"));
+    }
+    let id = if driver == "overlay" || scope == "swarm" {
+        if driver != "overlay" {
+            return Err(Failure::unbuilt(format!("the driver {driver} with swarm scope")));
+        }
+        if ingress {
+            return Err(Failure::unbuilt("another ingress network"));
+        }
+        if let Some(option) = options.keys().next() {
+            return Err(Failure::unbuilt(format!("the network option {option}")));
+        }
+        let spec = NetworkSpec { name, labels, subnet, gateway, internal, attachable, ingress, options };
+        match app.cluster.call(ControlRequest::CreateNetwork { spec }).await {
+            Ok(ControlResponse::Networks(made)) => made.first().map(|n| n.id.to_string()).unwrap_or_default(),
+            Ok(_) => String::new(),
+            // Docker says 403 here and 503 everywhere else (`swarm-semantics` 2.2).
+            Err(e) if e.code == Code::Unavailable => return Err(Failure::new(Code::PermissionDenied, e.message)),
+            Err(e) => return Err(e.into()),
+        }
+    } else {
+        if !matches!(driver.as_str(), "" | "bridge" | "default") {
+            return Err(Failure::unbuilt(format!("the network driver {driver}")));
+        }
+        let info = LocalNetworkInfo { name, subnet, gateway, internal, attachable, labels, options, ..Default::default() };
+        app.engine.create_network(NewNetwork { info }).await?
+    };
+    Ok((StatusCode::CREATED, Json(json!({"Id": id, "Warning": ""}))).into_response())
+}
+
+pub(crate) async fn remove(State(app): State<App>, Path(target): Path<String>) -> Handled {
+    let networks = app.engine.networks().await;
+    if let Some(found) = find_local(&networks, &target)? {
+        app.engine.remove_network(&found.id).await?;
+        return Ok(no_content());
+    }
+    if !app.cluster.info().await.control_available {
+        return Err(Failure::new(Code::NotFound, format!("network {target} not found")));
+    }
+    app.cluster.call(ControlRequest::RemoveNetwork { target }).await?;
+    Ok(no_content())
+}

@@ -1,0 +1,207 @@
+//! `/services/…`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use skep_types::control::{Code, ControlRequest, ControlResponse, TaskView};
+use skep_types::object::{Service, TaskState};
+use skep_types::spec::{EndpointMode, ServiceSpec};
+use skep_types::{NetworkId, ServiceId};
+
+use crate::body::JsonBody;
+use crate::cluster::{unexpected, version};
+use crate::containers::truth;
+use crate::error::{Failure, Handled};
+use crate::fields::Fields;
+use crate::filters::Filters;
+use crate::{App, auth, spec_read, spec_write};
+
+const FILTERS: [&str; 5] = ["id", "label", "mode", "name", "runtime"];
+
+/// Running and desired tasks by service.
+fn counts(tasks: &[TaskView]) -> BTreeMap<ServiceId, u64> {
+    let mut out = BTreeMap::new();
+    for view in tasks {
+        let task = &view.task;
+        if task.status.state == TaskState::Running && task.desired == TaskState::Running {
+            *out.entry(task.service).or_default() += 1;
+        }
+    }
+    out
+}
+
+fn shown(s: &Service, defaults: bool) -> Value {
+    let vip = s.spec.endpoint.mode == EndpointMode::Vip;
+    let mut endpoint = json!({});
+    if vip || !s.ports.is_empty() {
+        endpoint["Spec"] = spec_write::endpoint(&s.spec.endpoint);
+    }
+    if !s.ports.is_empty() {
+        endpoint["Ports"] = s.ports.iter().map(spec_write::port).collect();
+    }
+    if !s.vips.is_empty() {
+        endpoint["VirtualIPs"] = s.vips.iter().map(|v| json!({"NetworkID": v.network, "Addr": v.addr.to_string()})).collect();
+    }
+    let mut out = json!({
+        "ID": s.id, "Version": {"Index": s.meta.version.0}, "CreatedAt": s.meta.created_at.rfc3339(),
+        "UpdatedAt": s.meta.updated_at.rfc3339(), "Spec": spec_write::service(&s.spec, defaults), "Endpoint": endpoint,
+    });
+    if let Some(previous) = &s.previous_spec {
+        out["PreviousSpec"] = spec_write::service(previous, defaults);
+    }
+    if let Some(u) = &s.update_status {
+        out["UpdateStatus"] = json!({"State": u.state.as_str(), "StartedAt": u.started_at.rfc3339(), "Message": u.message});
+        if let Some(done) = u.completed_at {
+            out["UpdateStatus"]["CompletedAt"] = json!(done.rfc3339());
+        }
+    }
+    out
+}
+
+async fn fetch(app: &App, request: ControlRequest) -> Handled<Vec<Arc<Service>>> {
+    match app.cluster.call(request).await? {
+        ControlResponse::Services(services) => Ok(services),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// All tasks of the swarm.
+pub(crate) async fn all_tasks(app: &App) -> Handled<Vec<TaskView>> {
+    match app.cluster.call(ControlRequest::ListTasks).await? {
+        ControlResponse::Tasks(tasks) => Ok(tasks),
+        other => Err(unexpected(&other)),
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ListQuery {
+    filters: Option<String>,
+    status: Option<String>,
+}
+
+pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Handled {
+    let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
+    let services = fetch(&app, ControlRequest::ListServices).await?;
+    let running = if truth(query.status.as_ref()) { Some(counts(&all_tasks(&app).await?)) } else { None };
+    let wanted = |s: &&Arc<Service>| {
+        filters.any("id", |v| s.id.to_string().starts_with(v))
+            && filters.any("name", |v| s.spec.name.starts_with(v))
+            && filters.any("mode", |v| v == "replicated")
+            && filters.any("runtime", |v| v == "container")
+            && filters.labels("label", &s.spec.labels)
+    };
+    let row = |s: &Arc<Service>| {
+        let mut out = shown(s, false);
+        if let Some(running) = &running {
+            out["ServiceStatus"] = json!({
+                "RunningTasks": running.get(&s.id).copied().unwrap_or(0), "DesiredTasks": s.spec.mode.replicas(),
+                "CompletedTasks": 0,
+            });
+        }
+        out
+    };
+    Ok(Json(services.iter().filter(wanted).map(row).collect::<Vec<_>>()).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InspectQuery {
+    insert_defaults: Option<String>,
+}
+
+pub(crate) async fn inspect(State(app): State<App>, Path(target): Path<String>, Query(query): Query<InspectQuery>) -> Handled {
+    let missing = Failure::new(Code::NotFound, format!("service {target} not found"));
+    let found = fetch(&app, ControlRequest::GetService { target }).await?;
+    let defaults = truth(query.insert_defaults.as_ref());
+    found.first().map(|s| Json(shown(s, defaults)).into_response()).ok_or(missing)
+}
+
+/// Reads a spec and resolves its networks.
+async fn read(app: &App, body: Fields) -> Handled<ServiceSpec> {
+    let (mut spec, networks) = spec_read::service(body)?;
+    if !networks.is_empty() {
+        let known = match app.cluster.call(ControlRequest::ListNetworks).await? {
+            ControlResponse::Networks(known) => known,
+            other => return Err(unexpected(&other)),
+        };
+        let local = app.engine.networks().await;
+        let find = |name: &str| -> Handled<NetworkId> {
+            let found = known.iter().find(|n| n.id.to_string() == name).or_else(|| known.iter().find(|n| n.spec.name == name));
+            match found {
+                Some(n) if n.spec.ingress => Err(Failure::invalid(format!(
+                    "rpc error: code = InvalidArgument desc = Service cannot be explicitly attached to the ingress network \
+                     \"{}\"",
+                    n.spec.name
+                ))),
+                Some(n) => Ok(n.id),
+                None if local.iter().any(|n| n.name == name || n.id == name) => Err(Failure::new(
+                    Code::PermissionDenied,
+                    format!(
+                        "The network {name} cannot be used with services. Only networks scoped to the swarm can be used, such \
+                         as those created with the overlay driver."
+                    ),
+                )),
+                None => Err(Failure::new(Code::NotFound, format!("network {name} not found"))),
+            }
+        };
+        spec_read::attach(&mut spec, networks, find)?;
+    }
+    Ok(spec)
+}
+
+pub(crate) async fn create(State(app): State<App>, headers: HeaderMap, JsonBody(body): JsonBody) -> Handled {
+    let mut spec = read(&app, body).await?;
+    spec.task.registry_auth = auth::header(&headers);
+    match app.cluster.call(ControlRequest::CreateService { spec: Box::new(spec) }).await? {
+        ControlResponse::ServiceCreated { id } => {
+            Ok((StatusCode::CREATED, Json(json!({"ID": id, "Warnings": null}))).into_response())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UpdateQuery {
+    version: Option<String>,
+    registry_auth_from: Option<String>,
+    rollback: Option<String>,
+}
+
+pub(crate) async fn update(
+    State(app): State<App>,
+    Path(target): Path<String>,
+    Query(query): Query<UpdateQuery>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Handled {
+    let version = version(query.version.as_ref(), "service")?;
+    let rollback = match query.rollback.as_deref().unwrap_or_default() {
+        "" => false,
+        "previous" => true,
+        other => return Err(Failure::invalid(format!("unrecognized rollback option {other:?}"))),
+    };
+    let mut spec = read(&app, body).await?;
+    spec.task.registry_auth = match (auth::header(&headers), query.registry_auth_from.as_deref()) {
+        (Some(auth), _) => Some(auth),
+        (None, None | Some("" | "spec" | "previous-spec")) => {
+            let current = fetch(&app, ControlRequest::GetService { target: target.clone() }).await?;
+            current.first().and_then(|s| s.spec.task.registry_auth.clone())
+        }
+        (None, Some(other)) => return Err(Failure::invalid(format!("unsupported registryAuthFrom value: {other}"))),
+    };
+    let request = ControlRequest::UpdateService { target, version, spec: Box::new(spec), rollback };
+    app.cluster.call(request).await?;
+    Ok(Json(json!({"Warnings": null})).into_response())
+}
+
+pub(crate) async fn remove(State(app): State<App>, Path(target): Path<String>) -> Handled {
+    app.cluster.call(ControlRequest::RemoveService { target }).await?;
+    Ok(StatusCode::OK.into_response())
+}

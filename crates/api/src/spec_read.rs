@@ -1,0 +1,323 @@
+//! A service's spec as clients send it.
+
+use std::time::Duration;
+
+use skep_types::spec::{
+    ContainerSpec, EndpointMode, EndpointSpec, FailureAction, NetworkAttachmentSpec, Placement, PortConfig, Protocol,
+    PublishMode, Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
+};
+
+use crate::create_json::mount;
+use crate::error::{Failure, Handled};
+use crate::fields::Fields;
+
+/// Networks of a spec as the client named them; resolved to ids afterwards.
+pub(crate) type NamedNetworks = Vec<(String, Vec<String>)>;
+
+fn invalid(message: impl std::fmt::Display) -> Failure {
+    Failure::invalid(format!("rpc error: code = InvalidArgument desc = {message}"))
+}
+
+pub(crate) fn duration(f: &mut Fields, key: &str) -> Handled<Option<Duration>> {
+    let value: Option<i64> = f.option(key)?;
+    value
+        .map(|n| {
+            u64::try_from(n).map(Duration::from_nanos).map_err(|_| invalid(format!("{key} must be positive and less than 1h")))
+        })
+        .transpose()
+}
+
+/// The spec without its networks, and the networks by name.
+pub(crate) fn service(mut f: Fields) -> Handled<(ServiceSpec, NamedNetworks)> {
+    let mut template = f.object("TaskTemplate")?;
+    let mut networks = networks(&mut template)?;
+    networks.extend(self::networks(&mut f)?);
+    let spec = ServiceSpec {
+        name: f.get("Name")?,
+        labels: f.get("Labels")?,
+        mode: mode(f.object("Mode")?)?,
+        task: task(template)?,
+        update: f.object_option("UpdateConfig")?.map(|u| update(u, true)).transpose()?,
+        rollback: f.object_option("RollbackConfig")?.map(|u| update(u, false)).transpose()?,
+        endpoint: endpoint(f.object("EndpointSpec")?)?,
+    };
+    f.finish()?;
+    Ok((spec, networks))
+}
+
+fn networks(f: &mut Fields) -> Handled<NamedNetworks> {
+    let mut out = Vec::new();
+    for mut n in f.objects("Networks")? {
+        out.push((n.get("Target")?, n.get("Aliases")?));
+        n.finish()?;
+    }
+    Ok(out)
+}
+
+fn mode(mut f: Fields) -> Handled<ServiceMode> {
+    let replicated = f.object_option("Replicated")?;
+    for (key, word) in [("Global", "global"), ("ReplicatedJob", "replicated-job"), ("GlobalJob", "global-job")] {
+        if f.object_option(key)?.is_some() {
+            if replicated.is_some() {
+                return Err(Failure::invalid("must specify only one service mode"));
+            }
+            return Err(Failure::unbuilt(format!("--mode {word}")));
+        }
+    }
+    f.finish()?;
+    let replicas = match replicated {
+        Some(mut r) => {
+            let count: Option<i64> = r.option("Replicas")?;
+            r.finish()?;
+            u64::try_from(count.unwrap_or(1)).map_err(|_| invalid("replicas must not be negative"))?
+        }
+        None => 1,
+    };
+    Ok(ServiceMode::Replicated { replicas })
+}
+
+fn task(mut f: Fields) -> Handled<TaskSpec> {
+    let runtime: String = f.get("Runtime")?;
+    if !matches!(runtime.as_str(), "" | "container") {
+        return Err(Failure::unbuilt(format!("a service of runtime {runtime}")));
+    }
+    if let Some(mut log) = f.object_option("LogDriver")? {
+        let name: String = log.get("Name")?;
+        let options: std::collections::BTreeMap<String, String> = log.get("Options")?;
+        if !matches!(name.as_str(), "" | "json-file") || !options.is_empty() {
+            return Err(Failure::unbuilt("--log-driver and --log-opt of a service"));
+        }
+    }
+    let spec = TaskSpec {
+        container: container(f.object("ContainerSpec")?)?,
+        resources: resources(f.object("Resources")?)?,
+        restart: f.object_option("RestartPolicy")?.map(restart).transpose()?,
+        placement: placement(f.object("Placement")?)?,
+        networks: Vec::new(),
+        force_update: f.get("ForceUpdate")?,
+        registry_auth: None,
+    };
+    f.finish()?;
+    Ok(spec)
+}
+
+fn container(mut f: Fields) -> Handled<ContainerSpec> {
+    if let Some(mut check) = f.object_option("Healthcheck")? {
+        let test: Vec<String> = check.get("Test")?;
+        if !matches!(test.first().map(String::as_str), None | Some("NONE")) {
+            return Err(Failure::unbuilt("--health-cmd of a service"));
+        }
+    }
+    let spec = ContainerSpec {
+        image: f.get("Image")?,
+        labels: f.get("Labels")?,
+        command: f.get("Command")?,
+        args: f.get("Args")?,
+        hostname: f.get("Hostname")?,
+        env: f.get("Env")?,
+        dir: f.get("Dir")?,
+        user: f.get("User")?,
+        tty: f.get("TTY")?,
+        open_stdin: f.get("OpenStdin")?,
+        read_only: f.get("ReadOnly")?,
+        mounts: f.objects("Mounts")?.into_iter().map(mount).collect::<Handled<Vec<_>>>()?,
+        stop_signal: f.get("StopSignal")?,
+        stop_grace: duration(&mut f, "StopGracePeriod")?,
+        hosts: f.get("Hosts")?,
+        init: f.option("Init")?,
+    };
+    if spec.init == Some(true) {
+        return Err(Failure::unbuilt("--init"));
+    }
+    if spec.image.is_empty() {
+        return Err(invalid("ContainerSpec: image reference must be provided"));
+    }
+    if spec.env.iter().any(|e| e.contains("{{")) || spec.hostname.contains("{{") {
+        return Err(Failure::unbuilt("templates in --env and --hostname"));
+    }
+    let isolation: String = f.get("Isolation")?;
+    if !matches!(isolation.as_str(), "" | "default") {
+        return Err(Failure::unbuilt(format!("--isolation {isolation}")));
+    }
+    f.finish()?;
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        if spec.mounts[..index].iter().any(|m| m.target == mount.target) {
+            return Err(invalid(format!("ContainerSpec: duplicate mount point: {}", mount.target)));
+        }
+    }
+    Ok(spec)
+}
+
+fn resources(mut f: Fields) -> Handled<Resources> {
+    let mut limits = f.object("Limits")?;
+    let mut reserve = f.object("Reservations")?;
+    let out = Resources {
+        limit_nano_cpus: limits.number("NanoCPUs")?,
+        limit_memory: limits.number("MemoryBytes")?,
+        limit_pids: limits.number("Pids")?,
+        reserve_nano_cpus: reserve.number("NanoCPUs")?,
+        reserve_memory: reserve.number("MemoryBytes")?,
+    };
+    for rest in [f, limits, reserve] {
+        rest.finish()?;
+    }
+    for (cpus, memory) in [(out.limit_nano_cpus, out.limit_memory), (out.reserve_nano_cpus, out.reserve_memory)] {
+        if cpus != 0 && cpus < 1_000_000 {
+            return Err(invalid(format!("invalid cpu value {}: Must be at least 0.001", cpus as f64 / 1e9)));
+        }
+        if memory != 0 && memory < 4 << 20 {
+            return Err(invalid(format!("invalid memory value {memory}: Must be at least 4MiB")));
+        }
+    }
+    Ok(out)
+}
+
+fn restart(mut f: Fields) -> Handled<RestartPolicy> {
+    let condition = match f.get::<String>("Condition")?.as_str() {
+        "" | "any" => RestartCondition::Any,
+        "none" => RestartCondition::None,
+        "on-failure" | "on_failure" => RestartCondition::OnFailure,
+        other => return Err(invalid(format!("invalid RestartCondition: {other:?}"))),
+    };
+    let out = RestartPolicy {
+        condition,
+        delay: duration(&mut f, "Delay")?.unwrap_or(RestartPolicy::default().delay),
+        max_attempts: f.number("MaxAttempts")?,
+        window: duration(&mut f, "Window")?.unwrap_or_default(),
+    };
+    f.finish()?;
+    Ok(out)
+}
+
+fn placement(mut f: Fields) -> Handled<Placement> {
+    let mut platforms = Vec::new();
+    for mut p in f.objects("Platforms")? {
+        platforms.push((p.get("OS")?, p.get("Architecture")?));
+        p.finish()?;
+    }
+    let out = Placement { constraints: f.get("Constraints")?, max_replicas: f.number("MaxReplicas")?, platforms };
+    if !f.objects("Preferences")?.is_empty() {
+        return Err(Failure::unbuilt("--placement-pref"));
+    }
+    f.finish()?;
+    Ok(out)
+}
+
+fn update(mut f: Fields, rollback_allowed: bool) -> Handled<UpdateConfig> {
+    let defaults = UpdateConfig::default();
+    let failure_action = match f.get::<String>("FailureAction")?.as_str() {
+        "" | "pause" => FailureAction::Pause,
+        "continue" => FailureAction::Continue,
+        "rollback" if rollback_allowed => FailureAction::Rollback,
+        other => return Err(invalid(format!("invalid update failure action: {other:?}"))),
+    };
+    let order = match f.get::<String>("Order")?.as_str() {
+        "" | "stop-first" => UpdateOrder::StopFirst,
+        "start-first" => UpdateOrder::StartFirst,
+        other => return Err(invalid(format!("invalid update order: {other:?}"))),
+    };
+    let ratio: f32 = f.get("MaxFailureRatio")?;
+    if !(0.0..=1.0).contains(&ratio) {
+        return Err(invalid("update-maxfailureratio cannot be less than 0 or bigger than 1"));
+    }
+    let out = UpdateConfig {
+        // An explicit zero means all at once.
+        parallelism: f.number("Parallelism")?,
+        delay: duration(&mut f, "Delay")?.unwrap_or_default(),
+        failure_action,
+        monitor: duration(&mut f, "Monitor")?.filter(|m| !m.is_zero()).unwrap_or(defaults.monitor),
+        max_failure_ratio: ratio,
+        order,
+    };
+    f.finish()?;
+    Ok(out)
+}
+
+fn endpoint(mut f: Fields) -> Handled<EndpointSpec> {
+    let mode = match f.get::<String>("Mode")?.as_str() {
+        "" | "vip" => EndpointMode::Vip,
+        "dnsrr" => EndpointMode::Dnsrr,
+        other => return Err(invalid(format!("invalid endpoint mode: {other:?}"))),
+    };
+    let mut ports = Vec::new();
+    for mut p in f.objects("Ports")? {
+        let protocol = match p.get::<String>("Protocol")?.as_str() {
+            "" | "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            other => return Err(Failure::unbuilt(format!("publishing {other} ports"))),
+        };
+        let mode = match p.get::<String>("PublishMode")?.as_str() {
+            "" | "ingress" => PublishMode::Ingress,
+            "host" => PublishMode::Host,
+            other => return Err(invalid(format!("invalid publish mode: {other:?}"))),
+        };
+        let port = |n: u64| u16::try_from(n).map_err(|_| invalid(format!("invalid port {n}: it must be at most 65535")));
+        ports.push(PortConfig {
+            name: p.get("Name")?,
+            protocol,
+            target: port(p.number("TargetPort")?)?,
+            published: port(p.number("PublishedPort")?)?,
+            mode,
+        });
+        p.finish()?;
+    }
+    f.finish()?;
+    Ok(EndpointSpec { mode, ports })
+}
+
+/// Fills in the networks by id; `find` knows them.
+pub(crate) fn attach(
+    spec: &mut ServiceSpec,
+    networks: NamedNetworks,
+    find: impl Fn(&str) -> Handled<skep_types::NetworkId>,
+) -> Handled<()> {
+    for (name, aliases) in networks {
+        spec.task.networks.push(NetworkAttachmentSpec { target: find(&name)?, aliases });
+    }
+    // Order matters for equality of specs, and means nothing.
+    spec.task.networks.sort_by_key(|n| n.target);
+    spec.task.networks.dedup_by_key(|n| n.target);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: serde_json::Value) -> Handled<ServiceSpec> {
+        service(Fields::of(value, "").expect("object")).map(|(s, _)| s)
+    }
+
+    #[test]
+    fn the_stock_clients_spec_is_read() {
+        let spec = read(json!({
+            "Name": "ws", "Labels": {}, "Mode": {"Replicated": {"Replicas": 5}},
+            "TaskTemplate": {
+                "ContainerSpec": {"Image": "ws:1.0", "Init": false, "DNSConfig": {}, "Isolation": "default"},
+                "Resources": {"Limits": {}, "Reservations": {}}, "RestartPolicy": {"Condition": "any", "Delay": 1_000_000_000},
+                "Placement": {"Platforms": [{"Architecture": "amd64", "OS": "linux"}]}, "ForceUpdate": 0
+            },
+            "UpdateConfig": {"Parallelism": 1, "Delay": 10_000_000_000_u64, "FailureAction": "pause", "Order": "stop-first"},
+            "EndpointSpec": {"Mode": "vip", "Ports": [{"Protocol": "tcp", "TargetPort": 8000, "PublishedPort": 80, "PublishMode": "ingress"}]}
+        }))
+        .expect("read");
+        assert_eq!(spec.mode.replicas(), 5);
+        assert_eq!(spec.update.expect("given").delay, Duration::from_secs(10));
+        assert_eq!(spec.endpoint.ports[0].published, 80);
+    }
+
+    #[test]
+    fn what_is_not_built_or_wrong_is_refused() {
+        let with = |key: &str, value: serde_json::Value| {
+            let mut spec = json!({"Name": "x", "TaskTemplate": {"ContainerSpec": {"Image": "i"}}});
+            spec[key] = value;
+            read(spec).expect_err("refused").0.message
+        };
+        assert!(with("Mode", json!({"Global": {}})).contains("--mode global"));
+        assert!(with("EndpointSpec", json!({"Ports": [{"TargetPort": 70000}]})).contains("70000"));
+        assert!(with("UpdateConfig", json!({"MaxFailureRatio": 2})).contains("update-maxfailureratio"));
+        let secret = json!({"ContainerSpec": {"Image": "i", "Secrets": [{"SecretID": "x"}]}});
+        assert!(with("TaskTemplate", secret).contains("Secrets"));
+    }
+}

@@ -1,0 +1,134 @@
+//! `/tasks/…`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use skep_types::control::{Code, ControlRequest, ControlResponse, TaskView};
+use skep_types::object::{Network, Service};
+use skep_types::{NetworkId, ServiceId};
+
+use crate::App;
+use crate::cluster::unexpected;
+use crate::error::{Failure, Handled};
+use crate::filters::Filters;
+use crate::services::all_tasks;
+use crate::spec_write;
+
+const FILTERS: [&str; 8] = ["desired-state", "id", "label", "name", "node", "service", "_up-to-date", "runtime"];
+
+fn shown(view: &TaskView, networks: &BTreeMap<NetworkId, Arc<Network>>) -> Value {
+    let t = &view.task;
+    let mut status = json!({
+        "Timestamp": t.status.timestamp.rfc3339(), "State": t.status.state.as_str(), "Message": t.status.message,
+        "PortStatus": {},
+    });
+    if let Some(err) = &t.status.err {
+        status["Err"] = json!(err);
+    }
+    if let Some(c) = &t.status.container {
+        status["ContainerStatus"] = json!({"ContainerID": c.id, "PID": c.pid, "ExitCode": c.exit_code});
+    }
+    if !t.status.ports.is_empty() {
+        status["PortStatus"] = json!({"Ports": t.status.ports.iter().map(spec_write::port).collect::<Vec<_>>()});
+    }
+    let mut out = json!({
+        "ID": t.id, "Version": {"Index": t.meta.version.0}, "CreatedAt": t.meta.created_at.rfc3339(),
+        "UpdatedAt": t.meta.updated_at.rfc3339(), "Labels": {},
+        "Spec": view.spec.as_ref().map_or(json!({}), |s| spec_write::task(s, false)), "ServiceID": t.service, "Slot": t.slot,
+        "Status": status, "DesiredState": t.desired.as_str(),
+    });
+    if let Some(node) = t.node {
+        out["NodeID"] = json!(node);
+    }
+    let attachments: Vec<Value> = t
+        .networks
+        .iter()
+        .filter_map(|a| {
+            let n = networks.get(&a.network)?;
+            Some(json!({
+                "Network": {
+                    "ID": n.id, "Version": {"Index": n.meta.version.0}, "CreatedAt": n.meta.created_at.rfc3339(),
+                    "UpdatedAt": n.meta.updated_at.rfc3339(),
+                    "Spec": {"Name": n.spec.name, "Labels": n.spec.labels, "DriverConfiguration": {}, "Ingress": n.spec.ingress, "Scope": "swarm"},
+                    "DriverState": {"Name": "overlay"},
+                    "IPAMOptions": {"Driver": {"Name": "default"}, "Configs": [{"Subnet": n.subnet.to_string(), "Gateway": n.gateway.to_string()}]},
+                },
+                "Addresses": [a.addr.to_string()],
+            }))
+        })
+        .collect();
+    if !attachments.is_empty() {
+        out["NetworksAttachments"] = Value::Array(attachments);
+    }
+    out
+}
+
+async fn networks(app: &App) -> Handled<BTreeMap<NetworkId, Arc<Network>>> {
+    match app.cluster.call(ControlRequest::ListNetworks).await? {
+        ControlResponse::Networks(list) => Ok(list.into_iter().map(|n| (n.id, n)).collect()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn services(app: &App) -> Handled<BTreeMap<ServiceId, Arc<Service>>> {
+    match app.cluster.call(ControlRequest::ListServices).await? {
+        ControlResponse::Services(list) => Ok(list.into_iter().map(|s| (s.id, s)).collect()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ListQuery {
+    filters: Option<String>,
+}
+
+pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Handled {
+    let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
+    let tasks = all_tasks(&app).await?;
+    let (networks, services) = (networks(&app).await?, services(&app).await?);
+    let own = app.cluster.info().await.node_id.map(|n| n.to_string()).unwrap_or_default();
+    let nodes: Vec<String> = filters.values("node").map(|n| if n == "self" { own.clone() } else { n.to_owned() }).collect();
+    let hostnames = if nodes.is_empty() { BTreeMap::new() } else { hostnames(&app).await? };
+    let up_to_date = filters.flag("_up-to-date");
+    let wanted = |v: &&TaskView| {
+        let t = &v.task;
+        let node = t.node.map(|n| n.to_string()).unwrap_or_default();
+        filters.any("id", |f| t.id.to_string().starts_with(f))
+            && filters.any("service", |f| t.service.to_string().starts_with(f) || t.service_name == f)
+            && filters.any("name", |f| t.container_name().starts_with(f))
+            && filters.any("desired-state", |f| t.desired.as_str() == f)
+            && filters.any("runtime", |f| f == "container")
+            && filters.labels("label", &t.service_labels)
+            && (nodes.is_empty()
+                || nodes
+                    .iter()
+                    .any(|f| node.starts_with(f.as_str()) || t.node.and_then(|n| hostnames.get(&n)).is_some_and(|h| h == f)))
+            && up_to_date.is_none_or(|fresh| services.get(&t.service).is_some_and(|s| (s.revision == t.revision) == fresh))
+    };
+    Ok(Json(tasks.iter().filter(wanted).map(|v| shown(v, &networks)).collect::<Vec<_>>()).into_response())
+}
+
+async fn hostnames(app: &App) -> Handled<BTreeMap<skep_types::NodeId, String>> {
+    match app.cluster.call(ControlRequest::ListNodes).await? {
+        ControlResponse::Nodes(nodes) => {
+            Ok(nodes.into_iter().map(|v| (v.node.id, v.node.description.hostname.clone())).collect())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(crate) async fn inspect(State(app): State<App>, Path(target): Path<String>) -> Handled {
+    let missing = Failure::new(Code::NotFound, format!("task {target} not found"));
+    match app.cluster.call(ControlRequest::GetTask { target }).await? {
+        ControlResponse::Tasks(tasks) => {
+            let networks = networks(&app).await?;
+            tasks.first().map(|t| Json(shown(t, &networks)).into_response()).ok_or(missing)
+        }
+        other => Err(unexpected(&other)),
+    }
+}

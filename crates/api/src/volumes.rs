@@ -1,0 +1,70 @@
+//! `/volumes/…`.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use skep_types::container::VolumeInfo;
+
+use crate::App;
+use crate::body::JsonBody;
+use crate::containers::{no_content, truth};
+use crate::error::{Failure, Handled};
+use crate::filters::Filters;
+
+fn shown(v: &VolumeInfo) -> Value {
+    json!({
+        "Name": v.name, "Driver": "local", "Mountpoint": v.mountpoint, "CreatedAt": v.created.rfc3339(), "Labels": v.labels,
+        "Scope": "local", "Options": null,
+    })
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ListQuery {
+    filters: Option<String>,
+}
+
+pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Handled {
+    let filters = Filters::parse(query.filters.as_deref(), &["dangling", "driver", "label", "name"])?;
+    let containers = app.engine.containers();
+    let used = |v: &VolumeInfo| containers.iter().any(|c| c.mounts.iter().any(|m| m.kind == "volume" && m.name == v.name));
+    let wanted = |v: &&VolumeInfo| {
+        filters.any("name", |n| v.name.contains(n))
+            && filters.any("driver", |d| d == "local")
+            && filters.labels("label", &v.labels)
+            && filters.flag("dangling").is_none_or(|d| d != used(v))
+    };
+    let rows: Vec<Value> = app.engine.volumes().iter().filter(wanted).map(shown).collect();
+    Ok(Json(json!({"Volumes": rows, "Warnings": null})).into_response())
+}
+
+pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody) -> Handled {
+    let driver: String = body.get("Driver")?;
+    if !matches!(driver.as_str(), "" | "local") {
+        return Err(Failure::unbuilt(format!("the volume driver {driver}")));
+    }
+    if body.object_option("ClusterVolumeSpec")?.is_some() {
+        return Err(Failure::unbuilt("a cluster volume (CSI)"));
+    }
+    let name: String = body.get("Name")?;
+    let labels = body.get("Labels")?;
+    body.finish()?;
+    let volume = app.engine.create_volume(&name, labels)?;
+    Ok((StatusCode::CREATED, Json(shown(&volume))).into_response())
+}
+
+pub(crate) async fn inspect(State(app): State<App>, Path(name): Path<String>) -> Handled {
+    Ok(Json(shown(&app.engine.volume(&name)?)).into_response())
+}
+
+#[derive(Deserialize)]
+pub(crate) struct RemoveQuery {
+    force: Option<String>,
+}
+
+pub(crate) async fn remove(State(app): State<App>, Path(name): Path<String>, Query(query): Query<RemoveQuery>) -> Handled {
+    app.engine.remove_volume(&name, truth(query.force.as_ref()))?;
+    Ok(no_content())
+}

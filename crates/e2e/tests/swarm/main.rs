@@ -1,0 +1,23 @@
+//! The swarm's journeys, end to end: real daemons on hosts of their own, driven by the stock docker CLI.
+//!
+//! Needs root and the docker CLI; a test says so and passes where they are missing.
+
+mod faults;
+mod form;
+mod journey_one;
+mod keys;
+mod machine;
+mod names;
+mod refusals;
+mod registry;
+mod service;
+
+/// Ends a test where it cannot run.
+macro_rules! needs {
+    () => {
+        if let Some(why) = skep_e2e::missing() {
+            return skep_testkit::skip(why);
+        }
+    };
+}
+pub(crate) use needs;

@@ -1,0 +1,79 @@
+//! What one container can resolve: the names of each network it is on, in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// Names of one network.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NetNames {
+    /// Name of the network: also accepted as a suffix (`web.mynet`).
+    pub network: String,
+    /// Addresses by lower-case name. A known name without addresses has an empty set.
+    pub names: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+    /// Names by address.
+    pub reverse: BTreeMap<Ipv4Addr, String>,
+}
+
+impl NetNames {
+    /// Adds addresses to a name; names are compared without case.
+    pub fn add(&mut self, name: &str, addrs: impl IntoIterator<Item = Ipv4Addr>) {
+        if !name.is_empty() {
+            self.names.entry(name.to_ascii_lowercase()).or_default().extend(addrs);
+        }
+    }
+}
+
+/// What one container can resolve.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Table {
+    /// The first network that knows a name answers.
+    pub networks: Vec<NetNames>,
+    /// Where everything else is asked, in order.
+    pub upstream: Vec<SocketAddr>,
+    /// Whether anything is asked outside: not for a container on internal networks only.
+    pub forward: bool,
+}
+
+impl Table {
+    /// Addresses of a name; `None` if no network knows it.
+    #[must_use]
+    pub fn addresses(&self, name: &str) -> Option<&BTreeSet<Ipv4Addr>> {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        self.networks.iter().find_map(|net| {
+            let suffix = format!(".{}", net.network.to_ascii_lowercase());
+            net.names.get(&name).or_else(|| net.names.get(name.strip_suffix(&suffix)?))
+        })
+    }
+
+    /// The name of an address asked for as `4.3.2.1.in-addr.arpa`; `None` if no network knows it.
+    #[must_use]
+    pub fn pointer(&self, question: &str) -> Option<String> {
+        let question = question.trim_end_matches('.').to_ascii_lowercase();
+        let octets: Vec<u8> = question.strip_suffix(".in-addr.arpa")?.split('.').rev().map_while(|p| p.parse().ok()).collect();
+        let addr = Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?);
+        self.networks.iter().find_map(|net| Some(format!("{}.{}", net.reverse.get(&addr)?, net.network)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_network_that_knows_a_name_answers() {
+        let (one, two) = (Ipv4Addr::new(10, 0, 1, 2), Ipv4Addr::new(10, 0, 2, 2));
+        let mut a = NetNames { network: "a".to_owned(), ..NetNames::default() };
+        a.add("Web", [one]);
+        a.reverse.insert(one, "web".to_owned());
+        let mut b = NetNames { network: "b".to_owned(), ..NetNames::default() };
+        b.add("web", [two]);
+        b.add("db", [two]);
+        let table = Table { networks: vec![a, b], ..Table::default() };
+        assert_eq!(table.addresses("WEB."), Some(&BTreeSet::from([one])));
+        assert_eq!(table.addresses("web.b"), Some(&BTreeSet::from([two])));
+        assert_eq!(table.addresses("db"), Some(&BTreeSet::from([two])));
+        assert_eq!(table.addresses("none"), None);
+        assert_eq!(table.pointer("2.1.0.10.in-addr.arpa"), Some("web.a".to_owned()));
+        assert_eq!(table.pointer("300.1.0.10.in-addr.arpa"), None);
+    }
+}

@@ -1,0 +1,51 @@
+//! What the engine asks of the kernel's side: the trait that `linux` implements.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+use crate::shim::Launch;
+
+/// What the host is, for `info` and for the swarm.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostFacts {
+    /// Host name.
+    pub hostname: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// As uname says it: `x86_64`.
+    pub architecture: String,
+    /// PRETTY_NAME of os-release.
+    pub os: String,
+    /// Number of CPUs the process may use.
+    pub cpus: u64,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// 1 or 2.
+    pub cgroup_version: u8,
+}
+
+/// System calls around containers, apart from networking.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// Starts the shim of a bundle and returns what it said of itself.
+    ///
+    /// # Errors
+    /// When the shim could not be started or said nothing.
+    async fn launch(&self, bundle: &Path) -> std::io::Result<Launch>;
+
+    /// File with the default system call filter for a set of capabilities.
+    ///
+    /// # Errors
+    /// When it cannot be compiled or written.
+    fn seccomp(&self, capabilities: &[String]) -> std::io::Result<PathBuf>;
+
+    /// Paths below /sys/fs/cgroup that a container may read but not write on this host.
+    fn readonly_cgroups(&self) -> Vec<String>;
+
+    /// What the host is.
+    fn facts(&self) -> HostFacts;
+
+    /// Kills every process of a container's group and removes the group: what is left when a shim was killed.
+    fn clear_cgroup(&self, path: &str);
+}

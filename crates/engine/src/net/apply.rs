@@ -1,0 +1,163 @@
+//! Making what is equal to what should be, and finding what a former daemon left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use skep_netplan::facts::{Attach, Facts};
+use skep_netplan::nft::Datum;
+use skep_netplan::state::LinkKind;
+use skep_netplan::{NetnsState, Ns, absorb, diff, host, overlay, sandbox};
+
+use super::core::{Core, overlay_ns};
+use super::{Found, NetError};
+
+impl Core {
+    /// Brings everything (or only the given namespaces) to the wanted state. Goes on past failures; what failed is tried again by the
+    /// next pass. Returns what failed.
+    pub(super) fn reconcile(&mut self, only: Option<&BTreeSet<Ns>>) -> Vec<NetError> {
+        let facts = self.facts();
+        let picked = |ns: &Ns| only.is_none_or(|set| set.contains(ns));
+        let mut errors = Vec::new();
+        let wanted = self.wanted(&facts, &picked);
+        for ns in wanted.keys().filter(|ns| matches!(ns, Ns::Overlay(_))) {
+            errors.extend(self.host.create_ns(ns).err());
+        }
+        for (ns, state) in &wanted {
+            self.bring(ns, state, &mut errors);
+        }
+        let gone: Vec<Ns> = self.applied.keys().filter(|ns| picked(ns) && !wanted.contains_key(ns)).cloned().collect();
+        for ns in gone {
+            match self.host.delete_ns(&ns) {
+                Ok(()) => {
+                    self.applied.remove(&ns);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        for error in &errors {
+            tracing::warn!(error = error as &dyn std::error::Error, "network is not yet as it should be");
+        }
+        errors
+    }
+
+    /// In the order in which namespaces are worked on: the outer ends of pairs before the containers.
+    fn wanted(&self, facts: &Facts, picked: &dyn Fn(&Ns) -> bool) -> BTreeMap<Ns, NetnsState> {
+        let mut wanted = BTreeMap::new();
+        if picked(&Ns::Host) {
+            wanted.insert(Ns::Host, host::host(facts));
+        }
+        let endpoints = facts.containers.iter().flat_map(|c| &c.endpoints);
+        for id in endpoints.filter_map(|e| if let Attach::Overlay(id) = &e.attach { Some(id) } else { None }) {
+            let ns = overlay_ns(id);
+            if picked(&ns)
+                && let Some(state) = overlay::overlay(facts, id)
+            {
+                wanted.insert(ns, state);
+            }
+        }
+        for container in facts.containers.iter().filter(|c| picked(&c.ns)) {
+            wanted.insert(container.ns.clone(), sandbox::sandbox(facts, container));
+        }
+        wanted
+    }
+
+    fn bring(&mut self, ns: &Ns, wanted: &NetnsState, errors: &mut Vec<NetError>) {
+        let applied = self.applied.entry(ns.clone()).or_default();
+        let steps = diff(applied, wanted);
+        if steps.is_empty() {
+            return;
+        }
+        let before = targets(applied);
+        for (step, result) in steps.iter().zip(self.host.apply(ns, &steps)) {
+            match result {
+                Ok(()) => absorb(applied, step),
+                Err(error) => errors.push(error),
+            }
+        }
+        // map first, then flows: a flow made between the two would keep the old backend
+        let gone: Vec<Ipv4Addr> = before.difference(&targets(applied)).copied().collect();
+        if !gone.is_empty() {
+            errors.extend(self.host.forget_udp(ns, &gone).err());
+        }
+    }
+
+    /// Whether a namespace is exactly as it should be.
+    pub(super) fn settled(&self, ns: &Ns, facts: &Facts) -> bool {
+        let wanted = self.wanted(facts, &|other| other == ns);
+        match (self.applied.get(ns), wanted.get(ns)) {
+            (Some(applied), Some(wanted)) => diff(applied, wanted).is_empty(),
+            (applied, wanted) => applied.is_none() && wanted.is_none(),
+        }
+    }
+
+    /// Takes over what a former daemon left: what is wanted stays as it is, the rest of ours goes.
+    pub(super) fn adopt(&mut self) -> Result<(), NetError> {
+        let facts = self.facts();
+        let wanted = self.wanted(&facts, &|_| true);
+        for ns in self.host.list_ns()? {
+            if !wanted.contains_key(&ns) {
+                // empty: the pass below deletes it
+                self.applied.insert(ns, NetnsState::default());
+            }
+        }
+        for (ns, state) in &wanted {
+            if *ns != Ns::Host && !self.host.list_ns()?.contains(ns) {
+                continue;
+            }
+            let left = remembered(&self.host.found(ns)?, state, *ns == Ns::Host);
+            self.applied.insert(ns.clone(), left);
+        }
+        self.restart_resolvers();
+        // errors are logged and tried again: a daemon that refuses to start would help nobody
+        self.reconcile(None);
+        Ok(())
+    }
+}
+
+/// What of the found links counts as applied. Addresses, routes and tables are not read: setting them again changes nothing.
+fn remembered(found: &Found, wanted: &NetnsState, host: bool) -> NetnsState {
+    let mut state = NetnsState::default();
+    for (name, (kind, found_mac)) in &found.links {
+        let pair = |want: &LinkKind| matches!((want, kind), (LinkKind::Veth { .. }, LinkKind::Veth { .. }));
+        let same = |want: &LinkKind| want == kind || *want == LinkKind::Given || pair(want);
+        match wanted.links.get(name) {
+            Some(link) if same(&link.kind) => {
+                // of the right kind, but set again: who knows what happened to it
+                let mac = found_mac.filter(|_| link.mac.is_some());
+                let unset = skep_netplan::state::Link { mtu: None, mac, ..link.clone() };
+                state.links.insert(name.clone(), unset);
+            }
+            other if other.is_some() || !host || ours(name) => {
+                let kind = kind.clone();
+                let (mtu, mac, master, mode) = (None, None, None, Default::default());
+                state.links.insert(name.clone(), skep_netplan::state::Link { kind, mtu, mac, master, mode });
+            }
+            _ => {}
+        }
+    }
+    let known = |dev: &String| state.links.contains_key(dev) && wanted.links.contains_key(dev);
+    state.neighbours = found.neighbours.iter().filter(|(key, _)| known(&key.0)).map(|(k, v)| (k.clone(), *v)).collect();
+    state.fdb = found.fdb.iter().filter(|(key, _)| known(&key.0)).map(|(k, v)| (k.clone(), *v)).collect();
+    state
+}
+
+/// Whether a link of the host bears one of the names that Skep gives.
+fn ours(name: &str) -> bool {
+    let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let pair = name.strip_prefix('v').and_then(|rest| rest.get(1..)).is_some_and(|id| hex(id, 12));
+    let bridge = name.strip_prefix("br-").is_some_and(|id| hex(id, 12));
+    pair || bridge || matches!(name, "docker0" | "docker_gwbridge" | host::MESH)
+}
+
+/// Addresses that destinations are changed to.
+fn targets(state: &NetnsState) -> BTreeSet<Ipv4Addr> {
+    let maps = ["be", "pubbe", "local", "hostany", "hostone"];
+    let sets = state.tables.values().flat_map(|t| maps.iter().filter_map(|name| t.sets.get(*name)));
+    let values = sets.flat_map(|set| set.elements.values());
+    values
+        .filter_map(|datum| match datum {
+            Datum::Value(bytes) => <[u8; 4]>::try_from(bytes.get(..4)?).ok().map(Ipv4Addr::from),
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,284 @@
+//! The manager's state and its blocking operations on local networks. One thread at a time holds it.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use skep_netplan::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, Published};
+use skep_netplan::{NetnsState, Ns};
+use skep_types::dataplane::DataPlane;
+use skep_types::{Ipv4Net, NodeId};
+
+use super::store::Store;
+use super::{LocalNetwork, LocalNetworkSpec, NetConfig, NetError, NetHost, Sandbox, ipam};
+use crate::dns::Resolver;
+
+/// Name of the default bridge network.
+pub(super) const BRIDGE: &str = "bridge";
+/// Name of the network, and of the link, that containers on overlay networks leave through.
+pub(super) const GWBRIDGE: &str = "docker_gwbridge";
+const NETWORKS: &str = "networks.json";
+const MEMBER: &str = "member.json";
+
+/// [`Member`] as it is kept.
+#[derive(Serialize, Deserialize)]
+struct SavedMember {
+    node: NodeId,
+    addr: Ipv4Addr,
+    mtu: u32,
+    plane: DataPlane,
+    #[serde(default)]
+    drained: BTreeMap<Ipv4Addr, NodeId>,
+}
+
+/// Everything the manager knows.
+pub(super) struct Core {
+    pub(super) host: Arc<dyn NetHost>,
+    pub(super) config: NetConfig,
+    pub(super) store: Store,
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) networks: BTreeMap<String, LocalNetwork>,
+    pub(super) sandboxes: BTreeMap<String, Sandbox>,
+    pub(super) member: Option<Member>,
+    pub(super) applied: BTreeMap<Ns, NetnsState>,
+    pub(super) resolvers: BTreeMap<String, Resolver>,
+}
+
+/// The namespace of a container.
+pub(super) fn ns_of(container_id: &str) -> Ns {
+    Ns::Sandbox(container_id.chars().take(12).collect())
+}
+
+/// The namespace of an overlay network.
+pub(super) fn overlay_ns(network_id: &str) -> Ns {
+    Ns::Overlay(network_id.chars().take(12).collect())
+}
+
+/// 64 random hexadecimal digits, as Docker's ids have.
+pub(super) fn new_id() -> Result<String, NetError> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).map_err(|e| NetError::host("draw random bytes", "", std::io::Error::other(e)))?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+impl Core {
+    pub(super) fn open(
+        host: Arc<dyn NetHost>,
+        config: NetConfig,
+        alive: Vec<Sandbox>,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Self, NetError> {
+        let store = Store::open(&config.data_root)?;
+        let saved: Vec<LocalNetwork> = store.load(NETWORKS)?.unwrap_or_default();
+        let member = store.load::<SavedMember>(MEMBER)?;
+        let restored = |m: SavedMember| Member { node: m.node, addr: m.addr, mtu: m.mtu, plane: m.plane, drained: m.drained };
+        let member = member.map(restored);
+        let sandboxes = alive.into_iter().map(|s| (s.request.container_id.clone(), s)).collect();
+        let networks = saved.into_iter().map(|n| (n.id.clone(), n)).collect();
+        let (applied, resolvers) = (BTreeMap::new(), BTreeMap::new());
+        let mut core = Self { host, config, store, runtime, networks, sandboxes, member, applied, resolvers };
+        core.predefined()?;
+        core.adopt()?;
+        Ok(core)
+    }
+
+    fn predefined(&mut self) -> Result<(), NetError> {
+        for (name, driver) in [("host", "host"), ("none", "null")] {
+            if self.by_name(name).is_none() {
+                let spec = LocalNetworkSpec { name: name.to_owned(), driver: driver.to_owned(), ..Default::default() };
+                self.insert(LocalNetwork {
+                    id: new_id()?,
+                    name: name.to_owned(),
+                    driver: driver.to_owned(),
+                    created: now(),
+                    subnet: None,
+                    gateway: None,
+                    link: String::new(),
+                    spec,
+                })?;
+            }
+        }
+        if self.config.default_bridge && self.by_name(BRIDGE).is_none() {
+            let mut spec = LocalNetworkSpec { name: BRIDGE.to_owned(), ..Default::default() };
+            spec.options.insert("com.docker.network.bridge.default_bridge".to_owned(), "true".to_owned());
+            spec.options.insert("com.docker.network.bridge.name".to_owned(), "docker0".to_owned());
+            self.create(spec)?;
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, network: LocalNetwork) -> Result<(), NetError> {
+        let id = network.id.clone();
+        self.networks.insert(id.clone(), network);
+        self.save_networks().inspect_err(|_| {
+            self.networks.remove(&id);
+        })
+    }
+
+    pub(super) fn save_networks(&self) -> Result<(), NetError> {
+        self.store.save(NETWORKS, &self.networks.values().collect::<Vec<_>>())
+    }
+
+    pub(super) fn save_member(&self) -> Result<(), NetError> {
+        let Some(member) = &self.member else { return self.store.remove(MEMBER) };
+        let Member { node, addr, mtu, plane, drained } = member.clone();
+        self.store.save(MEMBER, &SavedMember { node, addr, mtu, plane, drained })
+    }
+
+    pub(super) fn by_name(&self, name: &str) -> Option<&LocalNetwork> {
+        self.networks.values().find(|n| n.name == name)
+    }
+
+    /// A local network by id, name or id prefix, in this order.
+    pub(super) fn find(&self, text: &str) -> Result<&LocalNetwork, NetError> {
+        if let Some(network) = self.networks.get(text).or_else(|| self.by_name(text)) {
+            return Ok(network);
+        }
+        let mut fits = self.networks.values().filter(|n| !text.is_empty() && n.id.starts_with(text));
+        match (fits.next(), fits.next()) {
+            (Some(network), None) => Ok(network),
+            (None, _) => Err(NetError::NotFound(text.to_owned())),
+            _ => Err(NetError::Ambiguous(text.to_owned())),
+        }
+    }
+
+    /// Makes a bridge network without applying it.
+    pub(super) fn create(&mut self, spec: LocalNetworkSpec) -> Result<LocalNetwork, NetError> {
+        let name = &spec.name;
+        if name.is_empty() {
+            return Err(NetError::Invalid("invalid network name: name is empty".to_owned()));
+        }
+        if !matches!(spec.driver.as_str(), "" | "bridge") {
+            return Err(NetError::Invalid(format!("could not find plugin {} in v1 plugin registry", spec.driver)));
+        }
+        if self.by_name(name).is_some() {
+            return Err(NetError::Exists(name.clone()));
+        }
+        let ours = self.networks.values().filter_map(|n| n.subnet);
+        let subnet = match spec.subnet {
+            Some(net) if ours.clone().any(|other| other.overlaps(&net)) => return Err(NetError::Overlaps),
+            Some(net) if net.prefix > 30 => return Err(NetError::Invalid(format!("invalid subnet {net}: too small"))),
+            Some(net) => net.network(),
+            None => {
+                let mut used: Vec<Ipv4Net> = ours.collect();
+                // our own bridges that a former daemon left do not count: they are in `networks`
+                used.extend(self.host.found(&Ns::Host)?.nets);
+                ipam::free_subnet(&used)?
+            }
+        };
+        let gateway = spec.gateway.or_else(|| subnet.nth(1)).filter(|g| subnet.contains(*g));
+        let gateway = gateway.ok_or_else(|| NetError::Invalid(format!("invalid gateway for subnet {subnet}")))?;
+        let id = new_id()?;
+        let link = match spec.options.get("com.docker.network.bridge.name") {
+            Some(link) if link.is_empty() || link.len() > 15 || link.contains('/') => {
+                return Err(NetError::Invalid(format!("invalid bridge name: {link}")));
+            }
+            Some(link) => link.clone(),
+            None => format!("br-{}", id.chars().take(12).collect::<String>()),
+        };
+        let network = LocalNetwork {
+            id,
+            name: name.clone(),
+            driver: "bridge".to_owned(),
+            created: now(),
+            subnet: Some(subnet),
+            gateway: Some(gateway),
+            link,
+            spec,
+        };
+        self.insert(network.clone())?;
+        Ok(network)
+    }
+
+    /// Forgets a network without applying it.
+    pub(super) fn remove(&mut self, text: &str) -> Result<LocalNetwork, NetError> {
+        let network = self.find(text)?.clone();
+        if matches!(network.name.as_str(), "bridge" | "host" | "none") {
+            return Err(NetError::Predefined(network.name));
+        }
+        if self.sandboxes.values().flat_map(|s| &s.endpoints).any(|e| e.network_id == network.id) {
+            return Err(NetError::InUse(format!("{} id {}", network.name, network.id)));
+        }
+        self.networks.remove(&network.id);
+        self.save_networks()?;
+        Ok(network)
+    }
+
+    /// The way out of overlay networks, made when first needed.
+    pub(super) fn gwbridge(&mut self) -> Result<LocalNetwork, NetError> {
+        if let Some(network) = self.by_name(GWBRIDGE) {
+            return Ok(network.clone());
+        }
+        let mut spec = LocalNetworkSpec { name: GWBRIDGE.to_owned(), ..Default::default() };
+        spec.options.insert("com.docker.network.bridge.name".to_owned(), GWBRIDGE.to_owned());
+        spec.options.insert("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned());
+        spec.options.insert("com.docker.network.bridge.enable_ip_masquerade".to_owned(), "true".to_owned());
+        self.create(spec)
+    }
+
+    /// Payload size of the link with this address, or the configured one if no link has it (an address behind translation).
+    pub(super) fn underlay_mtu(&self, addr: Ipv4Addr) -> Result<u32, NetError> {
+        Ok(self.host.found(&Ns::Host)?.mtus.get(&addr).copied().unwrap_or(self.config.mtu))
+    }
+
+    pub(super) fn mtu_of(&self, network: &LocalNetwork) -> u32 {
+        let option = network.spec.options.get("com.docker.network.driver.mtu");
+        option.and_then(|text| text.parse().ok()).unwrap_or(self.config.mtu)
+    }
+
+    /// What `netplan` needs to know.
+    pub(super) fn facts(&self) -> Facts {
+        let bridges = self.networks.values().filter_map(|n| self.bridge(n)).collect();
+        let containers = self.sandboxes.values().map(container).collect();
+        Facts { member: self.member.clone(), bridges, containers }
+    }
+
+    fn bridge(&self, network: &LocalNetwork) -> Option<Bridge> {
+        let (subnet, gateway) = (network.subnet?, network.gateway?);
+        let is = |key: &str| network.spec.options.get(&format!("com.docker.network.bridge.{key}")).map(|v| v == "true");
+        Some(Bridge {
+            link: network.link.clone(),
+            net: Ipv4Net::new(gateway, subnet.prefix),
+            internal: network.spec.internal,
+            masquerade: is("enable_ip_masquerade").unwrap_or(true),
+            isolated: is("enable_icc") == Some(false),
+            mtu: self.mtu_of(network),
+            gwbridge: network.name == GWBRIDGE,
+        })
+    }
+}
+
+fn container(sandbox: &Sandbox) -> Container {
+    let endpoint = |e: &super::SandboxEndpoint| Endpoint {
+        attach: if e.bridge.is_empty() { Attach::Overlay(e.network_id.clone()) } else { Attach::Bridge(e.bridge.clone()) },
+        ifname: e.ifname.clone(),
+        veth: e.veth.clone(),
+        net: Ipv4Net::new(e.address, e.prefix),
+        gateway: e.gateway.filter(|_| e.default_route),
+        mtu: e.mtu,
+    };
+    let outside = sandbox.endpoints.iter().find(|e| e.default_route).or(sandbox.endpoints.first());
+    let published = |p: &super::PortMap| {
+        Some(Published {
+            protocol: p.protocol,
+            host_ip: p.host_ip,
+            host_port: p.host_port,
+            addr: outside.filter(|e| !e.bridge.is_empty())?.address,
+            port: p.container_port,
+        })
+    };
+    Container {
+        ns: ns_of(&sandbox.request.container_id),
+        endpoints: sandbox.endpoints.iter().map(endpoint).collect(),
+        ports: sandbox.ports.iter().filter_map(published).collect(),
+        ingress: sandbox.request.ingress_address,
+        dns_port: sandbox.resolver,
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,78 @@
+//! What the network manager needs from the kernel.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::path::PathBuf;
+
+use skep_netplan::state::{FdbEntry, LinkKind};
+use skep_netplan::{Mac, Ns, Step};
+use skep_types::Ipv4Net;
+
+use super::NetError;
+
+/// What exists in a namespace, ours or not.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// Links by name, with their Ethernet addresses. A veth's other end is not known: its name is empty.
+    pub links: BTreeMap<String, (LinkKind, Option<Mac>)>,
+    /// Networks of the addresses and routes, to stay clear of.
+    pub nets: Vec<Ipv4Net>,
+    /// Payload sizes of the links that have these addresses.
+    pub mtus: BTreeMap<Ipv4Addr, u32>,
+    /// Permanent neighbours.
+    pub neighbours: BTreeMap<(String, Ipv4Addr), Mac>,
+    /// Forwarding entries of VXLAN links.
+    pub fdb: BTreeMap<(String, Mac), FdbEntry>,
+}
+
+/// The kernel's side of networks. All calls block and may be made from any thread; the namespace of the calling thread is never
+/// changed.
+pub trait NetHost: Send + Sync {
+    /// Makes a namespace and pins it to [`NetHost::ns_path`]; no error if it is there.
+    ///
+    /// # Errors
+    /// The failed system call.
+    fn create_ns(&self, ns: &Ns) -> Result<(), NetError>;
+
+    /// Unpins a namespace; it ends with its last process. No error if it is not there.
+    ///
+    /// # Errors
+    /// The failed system call.
+    fn delete_ns(&self, ns: &Ns) -> Result<(), NetError>;
+
+    /// Pinned namespaces.
+    ///
+    /// # Errors
+    /// The failed system call.
+    fn list_ns(&self) -> Result<Vec<Ns>, NetError>;
+
+    /// The file that a namespace is pinned to.
+    fn ns_path(&self, ns: &Ns) -> PathBuf;
+
+    /// What exists in a namespace.
+    ///
+    /// # Errors
+    /// The failed system call.
+    fn found(&self, ns: &Ns) -> Result<Found, NetError>;
+
+    /// Applies steps in order, going on past failures: one result for each.
+    fn apply(&self, ns: &Ns, steps: &[Step]) -> Vec<Result<(), NetError>>;
+
+    /// A bound UDP socket of the namespace, non-blocking.
+    ///
+    /// # Errors
+    /// The failed system call.
+    fn udp_socket(&self, ns: &Ns, addr: SocketAddrV4) -> Result<UdpSocket, NetError>;
+
+    /// A listening TCP socket of the namespace, non-blocking.
+    ///
+    /// # Errors
+    /// The failed system call.
+    fn tcp_listener(&self, ns: &Ns, addr: SocketAddrV4) -> Result<TcpListener, NetError>;
+
+    /// Forgets UDP flows whose destination was changed to one of these addresses; the number forgotten.
+    ///
+    /// # Errors
+    /// The failed system call.
+    fn forget_udp(&self, ns: &Ns, targets: &[Ipv4Addr]) -> Result<usize, NetError>;
+}

@@ -1,0 +1,224 @@
+//! The asynchronous door: each call hands its work to a thread that may block, one at a time.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use skep_netplan::facts::Member;
+use skep_types::NodeId;
+use skep_types::dataplane::DataPlane;
+use tokio::sync::watch;
+
+use super::core::Core;
+use super::{LocalNetwork, LocalNetworkSpec, NetConfig, NetError, NetHost, Sandbox, SandboxRequest};
+
+/// How long a container waits for the managers to tell of its overlay network: the assignment and the data plane travel on
+/// different ways, and one may be a little late.
+const PLANE_WAIT: Duration = Duration::from_secs(10);
+
+/// The networks of this host.
+pub struct NetworkManager {
+    core: Arc<Mutex<Core>>,
+    /// Counts data planes; waited on by containers that came before their network.
+    planes: watch::Sender<u64>,
+    host: Arc<dyn NetHost>,
+}
+
+impl fmt::Debug for NetworkManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetworkManager").finish_non_exhaustive()
+    }
+}
+
+impl NetworkManager {
+    /// Opens the networks of a host. `alive` are the sandboxes of containers that still run: they are kept untouched, and served again.
+    /// All else that bears one of our names is removed.
+    ///
+    /// # Errors
+    /// What is kept cannot be read, or what exists cannot be listed.
+    pub async fn open(host: Arc<dyn NetHost>, config: NetConfig, alive: Vec<Sandbox>) -> Result<Self, NetError> {
+        let runtime = tokio::runtime::Handle::current();
+        let shared = host.clone();
+        let core = blocking(move || Core::open(shared, config, alive, runtime)).await?;
+        Ok(Self { core: Arc::new(Mutex::new(core)), planes: watch::channel(0).0, host })
+    }
+
+    /// The kernel's side.
+    #[must_use]
+    pub fn host(&self) -> &Arc<dyn NetHost> {
+        &self.host
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Core) -> Result<T, NetError> + Send + 'static,
+    ) -> Result<T, NetError> {
+        let core = self.core.clone();
+        blocking(move || {
+            // a panic in between leaves maps whole: every change of ours is one insertion or removal
+            let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut core)
+        })
+        .await
+    }
+
+    /// Makes a bridge network.
+    ///
+    /// # Errors
+    /// A taken name or subnet, or the kernel's refusal; then nothing is left.
+    pub async fn create_network(&self, spec: LocalNetworkSpec) -> Result<LocalNetwork, NetError> {
+        self.with(move |core| {
+            let network = core.create(spec)?;
+            core.settle_network(network)
+        })
+        .await
+    }
+
+    /// The bridge through which containers on overlay networks leave, made if it is not there.
+    ///
+    /// # Errors
+    /// As for [`NetworkManager::create_network`].
+    pub async fn ensure_gwbridge(&self) -> Result<LocalNetwork, NetError> {
+        self.with(|core| {
+            let network = core.gwbridge()?;
+            core.settle_network(network)
+        })
+        .await
+    }
+
+    /// Removes a local network that nobody is on.
+    ///
+    /// # Errors
+    /// It is unknown, predefined or in use.
+    pub async fn remove_network(&self, name_or_id: &str) -> Result<(), NetError> {
+        let text = name_or_id.to_owned();
+        self.with(move |core| {
+            core.remove(&text)?;
+            let host = std::collections::BTreeSet::from([skep_netplan::Ns::Host]);
+            NetError::collect(core.reconcile(Some(&host)))
+        })
+        .await
+    }
+
+    /// Local networks, predefined ones included.
+    pub async fn networks(&self) -> Vec<LocalNetwork> {
+        self.with(|core| Ok(core.networks.values().cloned().collect())).await.unwrap_or_default()
+    }
+
+    /// A local network by id, name or id prefix.
+    ///
+    /// # Errors
+    /// None or several fit.
+    pub async fn network(&self, text: &str) -> Result<LocalNetwork, NetError> {
+        let text = text.to_owned();
+        self.with(move |core| core.find(&text).cloned()).await
+    }
+
+    /// Sandboxes that exist.
+    pub async fn sandboxes(&self) -> Vec<Sandbox> {
+        self.with(|core| Ok(core.sandboxes.values().cloned().collect())).await.unwrap_or_default()
+    }
+
+    /// Makes the namespace of a container, with everything in it before the container starts. Waits a little for an overlay network
+    /// that the managers have not told of yet.
+    ///
+    /// # Errors
+    /// A network, address or port is not to be had, or the kernel refused; then nothing is left.
+    pub async fn attach(&self, request: SandboxRequest) -> Result<Sandbox, NetError> {
+        let deadline = tokio::time::Instant::now() + PLANE_WAIT;
+        let mut planes = self.planes.subscribe();
+        loop {
+            let wanted = request.clone();
+            match self.with(move |core| core.attach(wanted)).await {
+                Err(NetError::NotFound(network)) => {
+                    let member = self.with(|core| Ok(core.member.is_some())).await?;
+                    let news = tokio::time::timeout_at(deadline, planes.changed()).await;
+                    if !member || news.is_err() {
+                        return Err(NetError::NotFound(network));
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Ends a container's namespace. No error if it is unknown.
+    ///
+    /// # Errors
+    /// All that could not be undone; it is tried again by later passes.
+    pub async fn detach(&self, container_id: &str) -> Result<(), NetError> {
+        let id = container_id.to_owned();
+        self.with(move |core| core.detach(&id)).await
+    }
+
+    /// Makes this host carry what the managers say. Applies only what changed. `addr` is this node's address on the underlay; the
+    /// payload size of overlays follows from that of the link which has it.
+    ///
+    /// # Errors
+    /// All steps that failed; the next call tries them again.
+    pub async fn set_dataplane(&self, node: NodeId, addr: Ipv4Addr, plane: DataPlane) -> Result<(), NetError> {
+        let done = self
+            .with(move |core| {
+                let mtu = core.underlay_mtu(addr)?;
+                let drained = core.member.as_ref().map(|m| m.drained.clone()).unwrap_or_default();
+                let former = core.member.as_ref().map(|m| m.plane.clone()).unwrap_or_default();
+                let mut member = Member { node, addr, mtu, plane: former, drained };
+                member.advance(plane);
+                if core.member.as_ref() != Some(&member) {
+                    core.member = Some(member);
+                    core.save_member()?;
+                }
+                core.gwbridge()?;
+                let errors = core.reconcile(None);
+                core.refresh_tables();
+                NetError::collect(errors)
+            })
+            .await;
+        self.planes.send_modify(|count| *count += 1);
+        done
+    }
+
+    /// Takes away everything of the swarm; containers on overlay networks should be gone by then.
+    ///
+    /// # Errors
+    /// All that could not be undone.
+    pub async fn clear_swarm(&self) -> Result<(), NetError> {
+        self.with(|core| {
+            core.member = None;
+            core.save_member()?;
+            let errors = core.reconcile(None);
+            core.refresh_tables();
+            NetError::collect(errors)
+        })
+        .await
+    }
+
+    /// Tries again whatever failed before.
+    ///
+    /// # Errors
+    /// What failed again.
+    pub async fn retry(&self) -> Result<(), NetError> {
+        self.with(|core| NetError::collect(core.reconcile(None))).await
+    }
+}
+
+impl Core {
+    /// Applies a network that was just made, or takes it back.
+    fn settle_network(&mut self, network: LocalNetwork) -> Result<LocalNetwork, NetError> {
+        let host = std::collections::BTreeSet::from([skep_netplan::Ns::Host]);
+        let errors = self.reconcile(Some(&host));
+        let made = self.applied.get(&skep_netplan::Ns::Host).is_some_and(|h| h.links.contains_key(&network.link));
+        if !made && !errors.is_empty() {
+            self.networks.remove(&network.id);
+            self.save_networks()?;
+            NetError::collect(errors)?;
+        }
+        Ok(network)
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, NetError> + Send + 'static) -> Result<T, NetError> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.unwrap_or_else(|e| Err(NetError::host("run", "network work", std::io::Error::other(e))))
+}

@@ -1,0 +1,91 @@
+//! What each container's resolver knows, from the containers of this host and the managers' word.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use skep_types::dataplane::OverlayView;
+
+use super::core::{Core, GWBRIDGE};
+use super::{Sandbox, SandboxEndpoint};
+use crate::dns::{NetNames, Table};
+
+impl Core {
+    /// Gives every resolver its table anew.
+    pub(super) fn refresh_tables(&self) {
+        for (id, resolver) in &self.resolvers {
+            if let Some(sandbox) = self.sandboxes.get(id) {
+                resolver.set(self.table(sandbox));
+            }
+        }
+    }
+
+    /// What a container can resolve.
+    pub(super) fn table(&self, sandbox: &Sandbox) -> Table {
+        let joined = sandbox.endpoints.iter().filter(|e| e.network_name != GWBRIDGE || e.bridge.is_empty());
+        Table {
+            networks: joined.map(|e| self.names(e)).collect(),
+            upstream: self.upstream(sandbox),
+            forward: sandbox.endpoints.iter().any(|e| e.default_route),
+        }
+    }
+
+    fn names(&self, endpoint: &SandboxEndpoint) -> NetNames {
+        let mut names = NetNames { network: endpoint.network_name.clone(), ..NetNames::default() };
+        let view = self
+            .member
+            .as_ref()
+            .filter(|_| endpoint.bridge.is_empty())
+            .and_then(|m| m.plane.networks.iter().find(|n| n.id.to_string() == endpoint.network_id));
+        if let Some(view) = view {
+            swarm_names(view, &mut names);
+        }
+        // A task's alias is its service's name or alias, which the managers' word answers for all of its tasks.
+        let services = view.map(|v| v.services.as_slice()).unwrap_or_default();
+        let of_service = |name: &str| services.iter().any(|s| s.name == name || s.aliases.iter().any(|a| a == name));
+        for sandbox in self.sandboxes.values() {
+            let on = sandbox.endpoints.iter().filter(|e| e.network_id == endpoint.network_id);
+            for e in on {
+                let short: String = sandbox.request.container_id.chars().take(12).collect();
+                let own = [&sandbox.request.name, &short, &sandbox.request.hostname];
+                for name in own.into_iter().chain(&e.aliases).filter(|n| !of_service(n)) {
+                    names.add(name, [e.address]);
+                }
+                names.reverse.entry(e.address).or_insert_with(|| sandbox.request.name.clone());
+            }
+        }
+        names
+    }
+
+    fn upstream(&self, sandbox: &Sandbox) -> Vec<SocketAddr> {
+        let wanted = &sandbox.request.dns.servers;
+        if !wanted.is_empty() {
+            return wanted.iter().map(|ip| SocketAddr::from((*ip, 53))).collect();
+        }
+        // read each time: the host may have moved to another network meanwhile
+        let text = fs::read_to_string(&self.config.resolv_conf).unwrap_or_default();
+        let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+        servers.filter_map(|s| s.trim().parse::<std::net::IpAddr>().ok()).map(|ip| SocketAddr::from((ip, 53))).collect()
+    }
+}
+
+fn swarm_names(view: &OverlayView, names: &mut NetNames) {
+    for service in &view.services {
+        let own = [&service.name].into_iter().chain(&service.aliases);
+        for name in own {
+            let answer: Vec<Ipv4Addr> = service.vip.map_or_else(|| service.backends.clone(), |vip| vec![vip]);
+            names.add(name, answer);
+            names.add(&format!("tasks.{name}"), service.backends.iter().copied());
+        }
+        if let Some(vip) = service.vip {
+            names.reverse.insert(vip, service.name.clone());
+        }
+    }
+    for endpoint in &view.endpoints {
+        names.add(&endpoint.task_name, [endpoint.addr]);
+        if let Some(container) = &endpoint.container {
+            let short: String = container.chars().take(12).collect();
+            names.add(&short, [endpoint.addr]);
+        }
+        names.reverse.insert(endpoint.addr, endpoint.task_name.clone());
+    }
+}

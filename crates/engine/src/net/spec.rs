@@ -1,0 +1,233 @@
+//! What is asked of the network manager, and what it answers.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use skep_netplan::Mac;
+use skep_types::Ipv4Net;
+use skep_types::spec::Protocol;
+
+/// How a network manager is set up.
+#[derive(Debug, Clone)]
+pub struct NetConfig {
+    /// The daemon's data root; local networks are kept in `network/` below it.
+    pub data_root: PathBuf,
+    /// Where the upstream resolvers are named: the host's `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+    /// Payload size of bridges and of the underlay.
+    pub mtu: u32,
+    /// Make the default bridge `docker0`.
+    pub default_bridge: bool,
+}
+
+impl NetConfig {
+    /// The usual set-up.
+    #[must_use]
+    pub fn new(data_root: PathBuf) -> Self {
+        Self { data_root, resolv_conf: PathBuf::from("/etc/resolv.conf"), mtu: 1500, default_bridge: true }
+    }
+}
+
+/// A network of this host that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct LocalNetworkSpec {
+    /// Name.
+    pub name: String,
+    /// `bridge` or empty; nothing else can be made.
+    #[serde(default)]
+    pub driver: String,
+    /// Subnet; the next free one if absent.
+    #[serde(default)]
+    pub subnet: Option<Ipv4Net>,
+    /// Gateway; the first address if absent.
+    #[serde(default)]
+    pub gateway: Option<Ipv4Addr>,
+    /// Part of the subnet that addresses are drawn from.
+    #[serde(default)]
+    pub ip_range: Option<Ipv4Net>,
+    /// Nothing in, nothing out.
+    #[serde(default)]
+    pub internal: bool,
+    /// Attachable flag, kept for inspection.
+    #[serde(default)]
+    pub attachable: bool,
+    /// Driver options: `com.docker.network.bridge.name`, `.enable_icc`, `.enable_ip_masquerade`, `.host_binding_ipv4`,
+    /// `com.docker.network.driver.mtu`.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A network of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalNetwork {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// `bridge`, `host` or `null`.
+    pub driver: String,
+    /// Creation, nanoseconds since 1970.
+    pub created: u64,
+    /// Subnet (`bridge` only).
+    pub subnet: Option<Ipv4Net>,
+    /// Gateway (`bridge` only).
+    pub gateway: Option<Ipv4Addr>,
+    /// Name of the bridge's link (`bridge` only).
+    pub link: String,
+    /// What was asked for.
+    pub spec: LocalNetworkSpec,
+}
+
+/// A port of a container to be answered on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMap {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Address of the host; `0.0.0.0` is any.
+    pub host_ip: Ipv4Addr,
+    /// Port of the host; 0 lets the manager choose.
+    pub host_port: u16,
+    /// Port of the container.
+    pub container_port: u16,
+}
+
+/// A network that a container joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct NetworkRequest {
+    /// Name, id or id prefix of a local network, or the id of an overlay network.
+    pub network: String,
+    /// Address: needed on an overlay network, optional on a local one.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+    /// Other names on this network.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+/// How names are resolved in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct DnsOptions {
+    /// Upstream resolvers; the host's if empty.
+    #[serde(default)]
+    pub servers: Vec<Ipv4Addr>,
+    /// Search domains.
+    #[serde(default)]
+    pub search: Vec<String>,
+    /// Options of `resolv.conf`.
+    #[serde(default)]
+    pub options: Vec<String>,
+}
+
+/// A container that needs a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct SandboxRequest {
+    /// Id of the container, at least 12 characters.
+    pub container_id: String,
+    /// Name, without a slash.
+    pub name: String,
+    /// Host name.
+    pub hostname: String,
+    /// Networks, the most important first; none at all gives a namespace with a loopback only.
+    pub networks: Vec<NetworkRequest>,
+    /// Address in the mesh of published ports, for a task whose service has any.
+    #[serde(default)]
+    pub ingress_address: Option<Ipv4Addr>,
+    /// Ports to be answered on this host.
+    #[serde(default)]
+    pub ports: Vec<PortMap>,
+    /// Resolver options.
+    #[serde(default)]
+    pub dns: DnsOptions,
+}
+
+/// An interface of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxEndpoint {
+    /// Id of the network.
+    pub network_id: String,
+    /// Its name; `docker_gwbridge` for the way out of overlay networks.
+    pub network_name: String,
+    /// 64 hexadecimal digits.
+    pub endpoint_id: String,
+    /// Name inside the container.
+    pub ifname: String,
+    /// Name of the outer end.
+    pub veth: String,
+    /// Name of the host's bridge; empty on an overlay network.
+    #[serde(default)]
+    pub bridge: String,
+    /// Ethernet address.
+    pub mac: Mac,
+    /// Address.
+    pub address: Ipv4Addr,
+    /// Prefix length of the network.
+    pub prefix: u8,
+    /// Gateway of the network; of this interface only if [`SandboxEndpoint::default_route`].
+    pub gateway: Option<Ipv4Addr>,
+    /// The default route leaves here.
+    pub default_route: bool,
+    /// Payload size.
+    pub mtu: u32,
+    /// Other names on this network.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+/// A container's namespace as it was made; kept with the container, and handed to `open` by the next daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// What was asked for.
+    pub request: SandboxRequest,
+    /// File that the namespace is pinned to.
+    pub netns: PathBuf,
+    /// Interfaces, in order.
+    pub endpoints: Vec<SandboxEndpoint>,
+    /// Ports with the chosen numbers.
+    pub ports: Vec<PortMap>,
+    /// Port of the resolver at 127.0.0.11 inside; if present, `resolv.conf` should say `nameserver 127.0.0.11` and
+    /// `options ndots:0`. If absent the upstream resolvers should be named.
+    #[serde(default)]
+    pub resolver: Option<u16>,
+}
+
+impl Sandbox {
+    /// The container's `resolv.conf`.
+    #[must_use]
+    pub fn resolv_conf(&self, host: &str) -> String {
+        let dns = &self.request.dns;
+        let mut out = String::new();
+        if self.resolver.is_some() {
+            out.push_str("nameserver 127.0.0.11\n");
+        } else if dns.servers.is_empty() {
+            // a resolver on the host's loopback cannot be reached from in here
+            let usable = |line: &&str| line.starts_with("nameserver") && !line.contains(" 127.") && !line.contains("::1");
+            let servers: Vec<&str> = host.lines().filter(usable).collect();
+            let servers = if servers.is_empty() { vec!["nameserver 8.8.8.8", "nameserver 8.8.4.4"] } else { servers };
+            servers.iter().for_each(|line| out.push_str(&format!("{line}\n")));
+        }
+        if self.resolver.is_none() {
+            dns.servers.iter().for_each(|server| out.push_str(&format!("nameserver {server}\n")));
+        }
+        let inherited = |word: &str| {
+            let line = host.lines().rev().find_map(|line| line.strip_prefix(word));
+            line.map(|rest| rest.trim().to_owned()).unwrap_or_default()
+        };
+        let search = if dns.search.is_empty() { inherited("search ") } else { dns.search.join(" ") };
+        if !search.is_empty() && search != "." {
+            out.push_str(&format!("search {search}\n"));
+        }
+        let mut options = if dns.options.is_empty() { inherited("options ") } else { dns.options.join(" ") };
+        if self.resolver.is_some() && !options.contains("ndots:") {
+            options.push_str(if options.is_empty() { "ndots:0" } else { " ndots:0" });
+        }
+        if !options.is_empty() {
+            out.push_str(&format!("options {options}\n"));
+        }
+        out
+    }
+}

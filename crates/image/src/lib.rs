@@ -1,0 +1,26 @@
+//! Images of one host: fetched from registries, read from archives, kept by content, unpacked for overlay mounts.
+//!
+//! [`ImageStore`] is the door. What comes from outside is never trusted: every blob is hashed while it is written, sizes are bounded
+//! by what was declared, and no entry of a layer can leave its directory. Nothing here knows of containers or clusters.
+
+#![forbid(unsafe_code)]
+
+mod archive;
+mod blobs;
+mod builder;
+mod compression;
+mod config;
+mod error;
+mod import;
+mod index;
+mod layers;
+mod reference;
+mod registry;
+mod store;
+mod unpack;
+
+pub use builder::ImageBuilder;
+pub use error::ImageError;
+pub use reference::{InvalidReference, Reference};
+pub use registry::{RegistryOptions, Remote};
+pub use store::ImageStore;

@@ -1,0 +1,53 @@
+//! Forgetting flows: a UDP flow keeps its old backend until its conntrack entry goes.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::Ipv4Addr;
+
+use super::msg::{ACK, DUMP, Msg, Socket, attrs, find};
+
+const GET: u16 = (1 << 8) | 1;
+const DELETE: u16 = (1 << 8) | 2;
+const AF_INET_MSG: [u8; 4] = [2, 0, 0, 0];
+const TUPLE_ORIG: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const STATUS: u16 = 3;
+const ID: u16 = 12;
+const UDP: u8 = 17;
+/// `IPS_DST_NAT`.
+const DNAT: u32 = 32;
+
+/// Deletes UDP flows whose destination was changed to one of the addresses; how many.
+pub(super) fn forget_udp(socket: &mut Socket, targets: &[Ipv4Addr]) -> io::Result<usize> {
+    let targets: BTreeSet<_> = targets.iter().collect();
+    let mut gone = 0;
+    // filtered here, not by the kernel: deletion with a filter needs a recent one
+    for body in socket.dump(Msg::new(GET, DUMP).raw(&AF_INET_MSG))? {
+        let fields = attrs(&body, 4);
+        let (Some(orig), Some(reply)) = (find(&fields, TUPLE_ORIG), find(&fields, TUPLE_REPLY)) else { continue };
+        let status = find(&fields, STATUS).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes);
+        let Some((source, proto)) = source(reply) else { continue };
+        if proto != UDP || status & DNAT == 0 || !targets.contains(&source) {
+            continue;
+        }
+        let mut msg = Msg::new(DELETE, ACK).raw(&AF_INET_MSG);
+        msg.attr(TUPLE_ORIG | 0x8000, orig);
+        if let Some(id) = find(&fields, ID) {
+            msg.attr(ID, id);
+        }
+        match socket.request(msg) {
+            Ok(()) => gone += 1,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(gone)
+}
+
+fn source(tuple: &[u8]) -> Option<(Ipv4Addr, u8)> {
+    let tuple = attrs(tuple, 0);
+    let addresses = attrs(find(&tuple, 1)?, 0);
+    let proto = attrs(find(&tuple, 2)?, 0);
+    let source = <[u8; 4]>::try_from(find(&addresses, 1)?).ok()?;
+    Some((Ipv4Addr::from(source), *find(&proto, 1)?.first()?))
+}

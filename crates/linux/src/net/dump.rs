@@ -1,0 +1,93 @@
+//! What exists in a namespace, read by dumps, for a daemon that starts anew.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv4Addr;
+
+use skep_engine::net::Found;
+use skep_netplan::state::{FdbEntry, LinkKind};
+use skep_netplan::{Mac, Ns};
+use skep_types::Ipv4Net;
+
+use super::msg::{DUMP, Msg, Socket, attrs, find, word};
+
+const GETLINK: u16 = 18;
+const GETADDR: u16 = 22;
+const GETROUTE: u16 = 26;
+const GETNEIGH: u16 = 30;
+const NUD_PERMANENT: u16 = 0x80;
+
+pub(super) fn found(socket: &mut Socket) -> io::Result<Found> {
+    let mut out = Found::default();
+    let mut names = BTreeMap::new();
+    let mut mtus = BTreeMap::new();
+    for body in socket.dump(Msg::new(GETLINK, DUMP).raw(&[0; 16]))? {
+        let attrs = attrs(&body, 16);
+        let Some(name) = find(&attrs, 3).map(text) else { continue };
+        names.insert(word(&body, 4), name.clone());
+        mtus.extend(find(&attrs, 4).map(|mtu| (word(&body, 4), word(mtu, 0))));
+        let mac = find(&attrs, 1).and_then(|b| b.try_into().ok()).map(Mac);
+        out.links.insert(name, (find(&attrs, 18).map_or(LinkKind::Given, kind), mac));
+    }
+    for body in socket.dump(Msg::new(GETADDR, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0]))? {
+        let prefix = body.get(1).copied().unwrap_or(32);
+        let addr = find(&attrs(&body, 8), 2).and_then(ipv4);
+        out.nets.extend(addr.map(|a| Ipv4Net::new(a, prefix)));
+        out.mtus.extend(addr.zip(mtus.get(&word(&body, 4)).copied()));
+    }
+    for body in socket.dump(Msg::new(GETROUTE, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))? {
+        // unicast routes of the main table that lead somewhere in particular
+        let (prefix, table, kind) = (body.get(1).copied(), body.get(4).copied(), body.get(7).copied());
+        if let (Some(prefix @ 1..), Some(254), Some(1)) = (prefix, table, kind) {
+            out.nets.extend(find(&attrs(&body, 12), 1).and_then(ipv4).map(|a| Ipv4Net::new(a, prefix)));
+        }
+    }
+    neighbours(socket, &names, &mut out)?;
+    Ok(out)
+}
+
+fn neighbours(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Found) -> io::Result<()> {
+    for family in [2u8, 7] {
+        let mut header = [0u8; 12];
+        header[0] = family;
+        for body in socket.dump(Msg::new(GETNEIGH, DUMP).raw(&header))? {
+            let Some(dev) = names.get(&word(&body, 4)) else { continue };
+            let state = body.get(8..10).map_or(0, |b| u16::from_ne_bytes([b[0], b[1]]));
+            let attrs = attrs(&body, 12);
+            let mac = find(&attrs, 2).and_then(|b| b.try_into().ok()).map(Mac);
+            let dst = find(&attrs, 1).and_then(ipv4);
+            let (Some(mac), Some(dst)) = (mac, dst) else { continue };
+            if family == 2 && state & NUD_PERMANENT != 0 {
+                out.neighbours.insert((dev.clone(), dst), mac);
+            } else if family == 7 {
+                let bridged = dev == skep_netplan::overlay::VXLAN;
+                out.fdb.insert((dev.clone(), mac), FdbEntry { dst, bridged });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn kind(info: &[u8]) -> LinkKind {
+    let info = attrs(info, 0);
+    match find(&info, 1).map(text).as_deref() {
+        Some("bridge") => LinkKind::Bridge,
+        Some("veth") => LinkKind::Veth { peer_ns: Ns::Host, peer_name: String::new(), peer_mac: Mac([0; 6]) },
+        Some("vxlan") => {
+            let data = attrs(find(&info, 2).unwrap_or_default(), 0);
+            let port = find(&data, 15).and_then(|b| b.try_into().ok()).map_or(0, u16::from_be_bytes);
+            let local = find(&data, 4).and_then(ipv4).unwrap_or(Ipv4Addr::UNSPECIFIED);
+            LinkKind::Vxlan { id: find(&data, 1).map_or(0, |b| word(b, 0)), local, port }
+        }
+        _ => LinkKind::Given,
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
+    <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)
+}

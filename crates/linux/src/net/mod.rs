@@ -1,0 +1,203 @@
+//! The kernel's side of networks: namespaces, rtnetlink, nftables and conntrack, all blocking.
+//!
+//! Implements `engine`'s [`NetHost`]. It decides nothing and remembers nothing: steps come in, one result for each goes out.
+//! Every call works on a thread of its own that enters the namespace and ends.
+
+mod conntrack;
+mod dump;
+mod expr;
+mod msg;
+mod nft;
+mod ns;
+mod route;
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::path::PathBuf;
+
+use nix::sys::socket::SockProtocol;
+use skep_engine::net::{Found, NetError, NetHost};
+use skep_netplan::nft::NftOp;
+use skep_netplan::state::LinkKind;
+use skep_netplan::{Ns, Step};
+
+use msg::Socket;
+use ns::Namespaces;
+
+/// The networks of one host: its own namespace, and the directory in which the others are pinned.
+#[derive(Debug)]
+pub struct LinuxNet {
+    spaces: Namespaces,
+}
+
+impl LinuxNet {
+    /// The host is the calling thread's network namespace; others are pinned in `dir` (usually `<exec-root>/netns`).
+    ///
+    /// # Errors
+    /// The namespace cannot be opened or the directory cannot be made.
+    pub fn open(dir: PathBuf) -> Result<Self, NetError> {
+        let path = "/proc/thread-self/ns/net";
+        let host = File::open(path).map_err(|e| NetError::host("open", path, e))?;
+        Self::with_host(host, dir)
+    }
+
+    /// The host is the given network namespace.
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn with_host(host: File, dir: PathBuf) -> Result<Self, NetError> {
+        Ok(Self { spaces: Namespaces::open(host, dir)? })
+    }
+
+    /// Runs `work` on a short-lived thread inside a namespace.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, or what `work` says.
+    pub fn run_in<T: Send>(&self, ns: &Ns, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        self.spaces.run(ns, work)
+    }
+
+    fn steps(&self, ns: &Ns, steps: &[Step]) -> io::Result<Vec<Result<(), NetError>>> {
+        let own = self.spaces.file(ns)?;
+        let mut host = self.spaces.run(&Ns::Host, || Socket::open(SockProtocol::NetlinkRoute))?;
+        let entered = own.try_clone()?;
+        ns::on_thread(move || {
+            ns::enter(entered)?;
+            let mut here = Session {
+                route: Socket::open(SockProtocol::NetlinkRoute)?,
+                nft: Socket::open(SockProtocol::NetlinkNetFilter)?,
+                own,
+            };
+            Ok(steps.iter().map(|step| self.step(&mut here, &mut host, step)).collect())
+        })
+    }
+
+    fn step(&self, here: &mut Session, host: &mut Socket, step: &Step) -> Result<(), NetError> {
+        let (operation, object, result) = self.do_step(here, host, step);
+        result.map_err(|e| NetError::host(operation, object, e))
+    }
+
+    fn do_step(&self, here: &mut Session, host: &mut Socket, step: &Step) -> (&'static str, String, io::Result<()>) {
+        let route = &mut here.route;
+        match step {
+            Step::DelTable(family, name) => {
+                // made first so that the deletion cannot fail for want of a table
+                let ops = [NftOp::NewTable, NftOp::DelTable];
+                ("delete table", name.clone(), nft::apply(&mut here.nft, *family, name, &ops))
+            }
+            Step::DelRule(rule) => ("delete rule", format!("{rule:?}"), route::rule(route, rule, false)),
+            Step::DelRoute(r) => ("delete route", format!("{} dev {}", r.dest, r.dev), route::route(route, r, false)),
+            Step::DelFdb(dev, mac, entry) => {
+                ("delete forwarding entry", format!("{mac} dev {dev}"), route::fdb(route, dev, *mac, *entry, false))
+            }
+            Step::DelNeighbour(dev, addr) => {
+                ("delete neighbour", format!("{addr} dev {dev}"), route::neighbour(route, dev, *addr, None))
+            }
+            Step::DelAddress(a) => ("delete address", format!("{} dev {}", a.net, a.dev), route::address(route, a, false)),
+            Step::DelLink(name) => ("delete link", name.clone(), route::delete_link(route, name)),
+            Step::Forget(name) => ("forget link", name.clone(), Ok(())),
+            Step::AddLink(name, link) => {
+                let peer = match &link.kind {
+                    LinkKind::Veth { peer_ns, .. } => self.spaces.file(peer_ns).map(Some),
+                    _ => Ok(None),
+                };
+                let made = peer.and_then(|peer| {
+                    route::create(route, host, &here.own, peer.as_ref(), name, link)?;
+                    route::set(route, name, link).inspect_err(|_| {
+                        // half a link would be in the way of the next attempt; the first error is the one to tell
+                        if link.kind != LinkKind::Given {
+                            let _ = route::delete_link(route, name);
+                        }
+                    })
+                });
+                ("create link", name.clone(), made)
+            }
+            Step::SetLink(name, link) => ("set link", name.clone(), route::set(route, name, link)),
+            Step::Sysctl(key, value) => ("set sysctl", format!("{key}={value}"), sysctl(key, value)),
+            Step::AddAddress(a) => ("add address", format!("{} dev {}", a.net, a.dev), route::address(route, a, true)),
+            Step::SetNeighbour(dev, addr, mac) => {
+                ("set neighbour", format!("{addr} dev {dev}"), route::neighbour(route, dev, *addr, Some(*mac)))
+            }
+            Step::SetFdb(dev, mac, entry) => {
+                ("set forwarding entry", format!("{mac} dev {dev}"), route::fdb(route, dev, *mac, *entry, true))
+            }
+            Step::AddRoute(r) => ("add route", format!("{} dev {}", r.dest, r.dev), route::route(route, r, true)),
+            Step::AddRule(rule) => ("add rule", format!("{rule:?}"), route::rule(route, rule, true)),
+            Step::Nft(family, name, ops) => ("change table", name.clone(), nft::apply(&mut here.nft, *family, name, ops)),
+        }
+    }
+}
+
+/// Sockets of one namespace.
+struct Session {
+    route: Socket,
+    nft: Socket,
+    own: File,
+}
+
+/// Writes a file below `/proc/sys` as the calling thread's namespace shows it.
+fn sysctl(key: &str, value: &str) -> io::Result<()> {
+    match fs::write(format!("/proc/sys/{key}"), value) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+impl NetHost for LinuxNet {
+    fn create_ns(&self, ns: &Ns) -> Result<(), NetError> {
+        self.spaces.create(ns)
+    }
+
+    fn delete_ns(&self, ns: &Ns) -> Result<(), NetError> {
+        self.spaces.delete(ns)
+    }
+
+    fn list_ns(&self) -> Result<Vec<Ns>, NetError> {
+        self.spaces.list()
+    }
+
+    fn ns_path(&self, ns: &Ns) -> PathBuf {
+        self.spaces.path(ns)
+    }
+
+    fn found(&self, ns: &Ns) -> Result<Found, NetError> {
+        let found = self.spaces.run(ns, || dump::found(&mut Socket::open(SockProtocol::NetlinkRoute)?));
+        found.map_err(|e| NetError::host("list links of", ns.to_string(), e))
+    }
+
+    fn apply(&self, ns: &Ns, steps: &[Step]) -> Vec<Result<(), NetError>> {
+        self.steps(ns, steps).unwrap_or_else(|e| {
+            // nothing was tried: every step failed for the same reason
+            let failed = |_| Err(NetError::host("enter network namespace", ns.to_string(), copy(&e)));
+            steps.iter().map(failed).collect()
+        })
+    }
+
+    fn udp_socket(&self, ns: &Ns, addr: SocketAddrV4) -> Result<UdpSocket, NetError> {
+        let made = self.spaces.run(ns, || {
+            let socket = UdpSocket::bind(addr)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        });
+        made.map_err(|e| NetError::host("bind UDP socket", format!("{addr} in {ns}"), e))
+    }
+
+    fn tcp_listener(&self, ns: &Ns, addr: SocketAddrV4) -> Result<TcpListener, NetError> {
+        let made = self.spaces.run(ns, || {
+            let socket = TcpListener::bind(addr)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        });
+        made.map_err(|e| NetError::host("listen on TCP", format!("{addr} in {ns}"), e))
+    }
+
+    fn forget_udp(&self, ns: &Ns, targets: &[Ipv4Addr]) -> Result<usize, NetError> {
+        let gone = self.spaces.run(ns, || conntrack::forget_udp(&mut Socket::open(SockProtocol::NetlinkNetFilter)?, targets));
+        gone.map_err(|e| NetError::host("forget UDP flows of", ns.to_string(), e))
+    }
+}
+
+fn copy(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
+}

@@ -1,0 +1,261 @@
+//! Networks on real namespaces: three hosts and an outside client joined by a bridge, each host with a manager of its own.
+//!
+//! Needs root. Everything made here is named `skep-t…` or lives in a temporary directory, and goes away also after a panic.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+#[path = "net/world.rs"]
+mod world;
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use skep_engine::net::{LocalNetworkSpec, NetError, NetworkRequest, PortMap};
+use skep_netplan::Ns;
+use skep_types::dataplane::{
+    DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView,
+};
+use skep_types::spec::Protocol;
+use skep_types::{NetworkId, NodeId};
+
+use world::{Host, World, eventually, request, tasks_of};
+
+const OVERLAY: NetworkId = NetworkId(77);
+const VIP: &str = "10.0.1.2";
+
+fn ip(text: &str) -> Ipv4Addr {
+    text.parse().unwrap()
+}
+
+fn node(n: u8) -> NodeId {
+    NodeId(u128::from(n))
+}
+
+fn underlay(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 77, n)
+}
+
+/// Tasks as (last byte of their addresses, node); `backends` are those that take requests.
+fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
+    let ingress = |n: u8| Ipv4Addr::new(10, 255, 0, n);
+    let overlay = |n: u8| Ipv4Addr::new(10, 0, 1, n);
+    let peers = (1..=3).filter(|n| *n != own);
+    let behind = |n: &&(u8, u8)| backends.contains(&n.0);
+    let port = |protocol| IngressPort {
+        protocol,
+        published: 8080,
+        target: 80,
+        backends: tasks.iter().filter(behind).map(|t| IngressBackend { addr: ingress(t.0), node: node(t.1) }).collect(),
+    };
+    DataPlane {
+        node: Some(node(own)),
+        addr: Some(underlay(own)),
+        ingress_addr: Some(ingress(own)),
+        data_path_port: 4789,
+        peers: peers.map(|n| Peer { node: node(n), addr: underlay(n), ingress_addr: ingress(n) }).collect(),
+        networks: vec![OverlayView {
+            id: OVERLAY,
+            name: "net".to_owned(),
+            vni: 4097,
+            subnet: "10.0.1.0/24".parse().unwrap(),
+            gateway: overlay(1),
+            internal: false,
+            endpoints: tasks
+                .iter()
+                .map(|t| OverlayEndpoint {
+                    addr: overlay(t.0),
+                    node: node(t.1),
+                    task_name: format!("web.{}.x", t.0),
+                    container: None,
+                })
+                .collect(),
+            services: vec![ServiceView {
+                name: "web".to_owned(),
+                aliases: vec!["www".to_owned()],
+                vip: Some(ip(VIP)),
+                backends: backends.iter().map(|n| overlay(*n)).collect(),
+            }],
+        }],
+        ingress: Some(IngressView {
+            vni: 4096,
+            subnet: "10.255.0.0/24".parse().unwrap(),
+            ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
+        }),
+    }
+}
+
+const TASKS: [(u8, u8); 3] = [(11, 1), (12, 2), (13, 3)];
+
+async fn spread(hosts: &[Host], backends: &[u8]) {
+    for host in hosts {
+        host.manager().set_dataplane(node(host.n), underlay(host.n), plane(host.n, &TASKS, backends)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_swarm_carries_its_traffic() {
+    let world = World::new("a", 3);
+    let mut hosts = Vec::new();
+    for n in 1..=3 {
+        hosts.push(Host::open(&world, n, false).await);
+    }
+    spread(&hosts, &[12, 13]).await;
+    for (n, at) in TASKS {
+        let mut wanted = request(&format!("task{n}"), n);
+        wanted.ingress_address = Some(Ipv4Addr::new(10, 255, 0, n));
+        wanted.networks = vec![NetworkRequest {
+            network: OVERLAY.to_string(),
+            address: Some(Ipv4Addr::new(10, 0, 1, n)),
+            aliases: Vec::new(),
+        }];
+        hosts[usize::from(at) - 1].run(wanted).await;
+    }
+    let [one, two, _] = &hosts[..] else { panic!("three hosts") };
+    let caller = one.ns_of(11);
+
+    // container to container on another host, and by the virtual address
+    assert_eq!(one.tcp(&caller, "10.0.1.12:80").unwrap(), "task12 10.0.1.11");
+    assert_eq!(one.tcp(&caller, "10.0.1.13:80").unwrap(), "task13 10.0.1.11");
+    let both = BTreeSet::from(["task12".to_owned(), "task13".to_owned()]);
+    assert_eq!(tasks_of(40, || one.tcp(&caller, &format!("{VIP}:80"))), both);
+    assert_eq!(tasks_of(40, || one.udp(&caller, &format!("{VIP}:80"))), both);
+    assert_eq!(tasks_of(40, || two.tcp(&two.ns_of(12), &format!("{VIP}:80"))), both);
+
+    // a published port answers on every node and shows the client's own address
+    for entry in 1..=3u8 {
+        let at = format!("{}:8080", underlay(entry));
+        let own = format!(" {}", world.client_addr());
+        assert_eq!(tasks_of(40, || world.client_tcp(&at).inspect(|a| assert!(a.ends_with(&own), "{a}"))), both);
+        assert_eq!(tasks_of(40, || world.client_udp(&at).inspect(|a| assert!(a.ends_with(&own), "{a}"))), both);
+    }
+    assert_eq!(tasks_of(40, || one.tcp(&Ns::Host, "127.0.0.1:8080")), both);
+    assert_eq!(tasks_of(40, || two.tcp(&Ns::Host, "192.168.77.1:8080")), both);
+    assert_eq!(tasks_of(40, || one.tcp(&caller, "192.168.77.1:8080")), both);
+    assert_eq!(tasks_of(40, || two.tcp(&two.ns_of(12), "192.168.77.2:8080")), both);
+
+    // names
+    assert_eq!(one.resolve(&caller, "web").unwrap(), [ip(VIP)]);
+    assert_eq!(one.resolve(&caller, "WWW.net").unwrap(), [ip(VIP)]);
+    let tasks: BTreeSet<_> = one.resolve(&caller, "tasks.web").unwrap().into_iter().collect();
+    assert_eq!(tasks, BTreeSet::from([ip("10.0.1.12"), ip("10.0.1.13")]));
+    assert_eq!(one.resolve(&caller, "web.13.x").unwrap(), [ip("10.0.1.13")]);
+
+    // what nft itself makes of the tables
+    for ns in [&Ns::Host, &caller] {
+        let text = one.nft(ns);
+        assert!(text.contains("table ip skep"), "{text}");
+    }
+
+    // a held connection survives a change of backends and a new daemon; new ones see the new set
+    let mut held = one.connect(&caller, "10.0.1.13:80");
+    let via_mesh = world.hold(&format!("{}:8080", underlay(1)));
+    spread(&hosts, &[12]).await;
+    let only = BTreeSet::from(["task12".to_owned()]);
+    assert_eq!(tasks_of(20, || one.tcp(&caller, &format!("{VIP}:80"))), only);
+    assert_eq!(tasks_of(20, || one.udp(&caller, &format!("{VIP}:80"))), only);
+    assert_eq!(tasks_of(20, || world.client_tcp(&format!("{}:8080", underlay(3)))), only);
+    world::still_alive(&mut held);
+    via_mesh.into_iter().for_each(|mut stream| world::still_alive(&mut stream));
+
+    let mut held = one.connect(&caller, "10.0.1.12:80");
+    hosts[0].restart().await;
+    let [one, _, _] = &hosts[..] else { panic!("three hosts") };
+    world::still_alive(&mut held);
+    assert_eq!(tasks_of(20, || one.tcp(&caller, &format!("{VIP}:80"))), only);
+    assert_eq!(one.resolve(&caller, "web").unwrap(), [ip(VIP)]);
+    assert_eq!(tasks_of(20, || world.client_tcp(&format!("{}:8080", underlay(1)))), only);
+
+    // without a task nothing hangs
+    spread(&hosts, &[]).await;
+    let [one, _, _] = &hosts[..] else { panic!("three hosts") };
+    eventually("refused", || {
+        one.tcp(&caller, &format!("{VIP}:80")).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
+    });
+    let refused = world.client_tcp(&format!("{}:8080", underlay(2))).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+
+    for host in &hosts {
+        let id = host.sandboxes()[0].request.container_id.clone();
+        host.manager().detach(&id).await.unwrap();
+        host.manager().detach(&id).await.unwrap();
+        host.manager().clear_swarm().await.unwrap();
+        host.manager().remove_network("docker_gwbridge").await.unwrap();
+        assert_eq!(host.links(), ["eth0", "lo"], "left on host {}", host.n);
+        assert!(host.pinned().is_empty(), "{:?}", host.pinned());
+        assert!(!host.nft(&Ns::Host).contains("skep"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn bridges_publish_and_keep_apart() {
+    let world = World::new("b", 1);
+    let mut host = Host::open(&world, 1, true).await;
+    let port =
+        |host_ip: &str, host_port| PortMap { protocol: Protocol::Tcp, host_ip: ip(host_ip), host_port, container_port: 80 };
+    let on = |network: &str| NetworkRequest { network: network.to_owned(), ..Default::default() };
+    let other = LocalNetworkSpec { name: "other".to_owned(), ..Default::default() };
+    let other = host.manager().create_network(other).await.unwrap();
+    let shut = LocalNetworkSpec { name: "shut".to_owned(), internal: true, ..Default::default() };
+    host.manager().create_network(shut).await.unwrap();
+
+    let mut web = request("web", 1);
+    web.networks = vec![on("bridge")];
+    web.ports = vec![port("0.0.0.0", 8081), port("127.0.0.1", 8082), port("0.0.0.0", 0)];
+    let chosen = host.run(web.clone()).await.ports[2].host_port;
+    let mut caller = request("caller", 2);
+    caller.networks = vec![on("other")];
+    caller.networks[0].aliases = vec!["me".to_owned()];
+    let caller_addr = host.run(caller).await.endpoints[0].address;
+    let mut inner = request("inner", 3);
+    inner.networks = vec![on("shut")];
+    host.run(inner).await;
+
+    // published: from outside, from the host, from the other bridge, from the container itself
+    let client = format!(" {}", world.client_addr());
+    assert_eq!(world.client_tcp("192.168.77.1:8081").unwrap(), format!("web{client}"));
+    assert_eq!(world.client_tcp(&format!("192.168.77.1:{chosen}")).unwrap(), format!("web{client}"));
+    assert!(world.client_tcp("192.168.77.1:8082").is_err());
+    for at in ["127.0.0.1:8081", "127.0.0.1:8082", "192.168.77.1:8081"] {
+        assert!(host.tcp(&Ns::Host, at).unwrap().starts_with("web "), "{at}");
+    }
+    assert!(host.tcp(&host.ns_of(2), "192.168.77.1:8081").unwrap().starts_with("web "));
+    assert!(host.tcp(&host.ns_of(1), "192.168.77.1:8081").unwrap().starts_with("web "));
+
+    // out with the host's address; not across bridges; not out of an internal one
+    let server = world.client_server();
+    assert_eq!(host.tcp(&host.ns_of(1), &server).unwrap(), "client 192.168.77.1");
+    let direct = format!("{caller_addr}:80");
+    assert!(host.tcp(&host.ns_of(1), &direct).is_err());
+    assert!(host.tcp(&host.ns_of(3), &server).is_err());
+    assert!(host.tcp(&Ns::Host, &direct).unwrap().starts_with("caller "));
+
+    // names on user-defined networks; the default bridge has none
+    assert_eq!(host.resolve(&host.ns_of(2), "caller").unwrap(), [caller_addr]);
+    assert_eq!(host.resolve(&host.ns_of(2), "me").unwrap(), [caller_addr]);
+    assert!(host.sandboxes()[0].resolver.is_none());
+
+    // refusals leave nothing
+    let before = host.links();
+    let mut twin = request("twin", 4);
+    twin.networks = vec![on("bridge")];
+    twin.ports = vec![port("0.0.0.0", 8081)];
+    let error = host.manager().attach(twin).await.unwrap_err();
+    assert_eq!(error.to_string(), "Bind for 0.0.0.0:8081 failed: port is already allocated");
+    let error = host.manager().remove_network("other").await.unwrap_err();
+    assert!(matches!(error, NetError::InUse(_)));
+    let error = host.manager().remove_network("bridge").await.unwrap_err();
+    assert_eq!(error.to_string(), "bridge is a pre-defined network and cannot be removed");
+    assert_eq!(host.links(), before);
+
+    // a daemon that comes back forgets those that died meanwhile
+    host.restart_without(2).await;
+    assert_eq!(world.client_tcp("192.168.77.1:8081").unwrap(), format!("web{client}"));
+    assert!(!host.pinned().iter().any(|ns| *ns == host.ns_of(2)));
+    host.manager().remove_network(&other.id[..10]).await.unwrap();
+    for n in [1, 3] {
+        host.manager().detach(&world::id(n)).await.unwrap();
+    }
+    host.manager().remove_network("shut").await.unwrap();
+    assert_eq!(host.links(), ["docker0", "eth0", "lo"]);
+    assert!(host.pinned().is_empty());
+}

@@ -1,0 +1,318 @@
+//! Hosts as namespaces, containers as sandboxes with an echo server whose answer is its name and the caller's address.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use skep_engine::net::{NetConfig, NetHost, NetworkManager, Sandbox, SandboxRequest};
+use skep_linux::net::LinuxNet;
+use skep_netplan::Ns;
+
+const PATIENCE: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn ip(args: &str) {
+    let done = Command::new("ip").args(args.split(' ')).output().unwrap();
+    assert!(done.status.success(), "ip {args}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+pub(crate) fn eventually(what: &str, mut test: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !test() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Names of the tasks that answer, asking `n` times.
+#[track_caller]
+pub(crate) fn tasks_of(n: usize, mut ask: impl FnMut() -> io::Result<String>) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for _ in 0..n {
+        names.insert(ask().unwrap().split(' ').next().unwrap().to_owned());
+    }
+    names
+}
+
+pub(crate) fn id(n: u8) -> String {
+    format!("{n:064x}").chars().rev().collect()
+}
+
+pub(crate) fn request(name: &str, n: u8) -> SandboxRequest {
+    SandboxRequest { container_id: id(n), name: name.to_owned(), hostname: format!("host{n}"), ..Default::default() }
+}
+
+/// The underlay and the outside client.
+pub(crate) struct World {
+    prefix: String,
+    hosts: u8,
+    dir: PathBuf,
+    client: LinuxNet,
+}
+
+impl World {
+    pub(crate) fn new(tag: &str, hosts: u8) -> Self {
+        let prefix = format!("skep-t{tag}{}", std::process::id());
+        let dir = std::env::temp_dir().join(&prefix);
+        let clean = Clean { prefix: prefix.clone(), hosts, dir: dir.clone() };
+        ip(&format!("netns add {prefix}-u"));
+        ip(&format!("-n {prefix}-u link add br0 type bridge"));
+        ip(&format!("-n {prefix}-u link set br0 up"));
+        for n in (1..=hosts).chain([100]) {
+            ip(&format!("netns add {prefix}-{n}"));
+            ip(&format!("-n {prefix}-u link add p{n} type veth peer name eth0 netns {prefix}-{n}"));
+            ip(&format!("-n {prefix}-u link set p{n} up master br0"));
+            ip(&format!("-n {prefix}-{n} addr add 192.168.77.{n}/24 dev eth0"));
+            ip(&format!("-n {prefix}-{n} link set eth0 up"));
+            ip(&format!("-n {prefix}-{n} link set lo up"));
+        }
+        let ns = File::open(format!("/run/netns/{prefix}-100")).unwrap();
+        let client = LinuxNet::with_host(ns, dir.join("client")).unwrap();
+        std::mem::forget(clean);
+        Self { prefix, hosts, dir, client }
+    }
+
+    pub(crate) fn client_addr(&self) -> Ipv4Addr {
+        Ipv4Addr::new(192, 168, 77, 100)
+    }
+
+    pub(crate) fn client_tcp(&self, to: &str) -> io::Result<String> {
+        self.client.run_in(&Ns::Host, || tcp(to))
+    }
+
+    pub(crate) fn client_udp(&self, to: &str) -> io::Result<String> {
+        self.client.run_in(&Ns::Host, || udp(to))
+    }
+
+    /// Several held connections, so that every backend has one.
+    pub(crate) fn hold(&self, to: &str) -> Vec<TcpStream> {
+        (0..10).map(|_| self.client.run_in(&Ns::Host, || connect(to)).unwrap()).collect()
+    }
+
+    pub(crate) fn client_server(&self) -> String {
+        serve(&self.client, &Ns::Host, "client");
+        format!("{}:80", self.client_addr())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        drop(Clean { prefix: self.prefix.clone(), hosts: self.hosts, dir: self.dir.clone() });
+    }
+}
+
+/// Takes everything away.
+struct Clean {
+    prefix: String,
+    hosts: u8,
+    dir: PathBuf,
+}
+
+impl Drop for Clean {
+    fn drop(&mut self) {
+        for n in (1..=self.hosts).map(|n| n.to_string()).chain(["100".to_owned(), "u".to_owned()]) {
+            let _ = Command::new("ip").args(["netns", "del", &format!("{}-{n}", self.prefix)]).output();
+        }
+        unpin(&self.dir);
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn unpin(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            unpin(&entry.path());
+        } else {
+            let _ = Command::new("umount").arg("-l").arg(entry.path()).output();
+        }
+    }
+}
+
+/// One host and its manager.
+pub(crate) struct Host {
+    pub(crate) n: u8,
+    net: Arc<LinuxNet>,
+    config: NetConfig,
+    manager: Option<NetworkManager>,
+    sandboxes: Vec<Sandbox>,
+}
+
+impl Host {
+    pub(crate) async fn open(world: &World, n: u8, default_bridge: bool) -> Self {
+        let ns = File::open(format!("/run/netns/{}-{n}", world.prefix)).unwrap();
+        let dir = world.dir.join(n.to_string());
+        let net = Arc::new(LinuxNet::with_host(ns, dir.join("netns")).unwrap());
+        let config = NetConfig { default_bridge, ..NetConfig::new(dir) };
+        let manager = Some(NetworkManager::open(net.clone(), config.clone(), Vec::new()).await.unwrap());
+        Self { n, net, config, manager, sandboxes: Vec::new() }
+    }
+
+    pub(crate) fn manager(&self) -> &NetworkManager {
+        self.manager.as_ref().unwrap()
+    }
+
+    pub(crate) fn sandboxes(&self) -> &[Sandbox] {
+        &self.sandboxes
+    }
+
+    pub(crate) async fn run(&mut self, request: SandboxRequest) -> Sandbox {
+        let sandbox = self.manager().attach(request.clone()).await.unwrap();
+        let short: String = request.container_id.chars().take(12).collect();
+        serve(&self.net, &Ns::Sandbox(short), &request.name);
+        self.sandboxes.push(sandbox.clone());
+        sandbox
+    }
+
+    /// The daemon dies and comes back.
+    pub(crate) async fn restart(&mut self) {
+        self.manager = None;
+        // what the engine would have read from its records
+        let text = serde_json::to_string(&self.sandboxes).unwrap();
+        let alive = serde_json::from_str(&text).unwrap();
+        let config = self.config.clone();
+        self.manager = Some(NetworkManager::open(self.net.clone(), config, alive).await.unwrap());
+    }
+
+    pub(crate) async fn restart_without(&mut self, n: u8) {
+        self.sandboxes.retain(|s| s.request.container_id != id(n));
+        self.restart().await;
+    }
+
+    pub(crate) fn ns_of(&self, n: u8) -> Ns {
+        Ns::Sandbox(id(n).chars().take(12).collect())
+    }
+
+    pub(crate) fn tcp(&self, ns: &Ns, to: &str) -> io::Result<String> {
+        self.net.run_in(ns, || tcp(to))
+    }
+
+    pub(crate) fn udp(&self, ns: &Ns, to: &str) -> io::Result<String> {
+        self.net.run_in(ns, || udp(to))
+    }
+
+    pub(crate) fn connect(&self, ns: &Ns, to: &str) -> TcpStream {
+        self.net.run_in(ns, || connect(to)).unwrap()
+    }
+
+    pub(crate) fn links(&self) -> Vec<String> {
+        self.net.found(&Ns::Host).unwrap().links.into_keys().collect()
+    }
+
+    pub(crate) fn pinned(&self) -> Vec<Ns> {
+        self.net.list_ns().unwrap()
+    }
+
+    pub(crate) fn nft(&self, ns: &Ns) -> String {
+        let done = self.net.run_in(ns, || Command::new("nft").args(["list", "ruleset"]).output()).unwrap();
+        assert!(done.status.success(), "nft: {:?}", done);
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// Addresses of a name as the container's resolver tells them.
+    pub(crate) fn resolve(&self, ns: &Ns, name: &str) -> io::Result<Vec<Ipv4Addr>> {
+        let mut query = vec![0, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in name.split('.') {
+            query.push(u8::try_from(label.len()).unwrap());
+            query.extend_from_slice(label.as_bytes());
+        }
+        query.extend_from_slice(&[0, 0, 1, 0, 1]);
+        let by_udp = self.net.run_in(ns, || {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.send_to(&query, "127.0.0.11:53")?;
+            let mut buf = vec![0; 2048];
+            let len = socket.recv(&mut buf)?;
+            buf.truncate(len);
+            Ok(buf)
+        })?;
+        let by_tcp = self.net.run_in(ns, || {
+            let mut stream = TcpStream::connect_timeout(&"127.0.0.11:53".parse().unwrap(), PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(&u16::try_from(query.len()).unwrap().to_be_bytes())?;
+            stream.write_all(&query)?;
+            let mut len = [0; 2];
+            stream.read_exact(&mut len)?;
+            let mut buf = vec![0; usize::from(u16::from_be_bytes(len))];
+            stream.read_exact(&mut buf)?;
+            Ok(buf)
+        })?;
+        let addresses = |reply: &[u8]| -> BTreeSet<Ipv4Addr> {
+            let count = usize::from(u16::from_be_bytes([reply[6], reply[7]]));
+            // each answer: a compressed or plain name, then 10 bytes, then 4: read from the end
+            let tail = &reply[query.len()..];
+            let size = tail.len().checked_div(count).unwrap_or(0);
+            tail.chunks(size.max(1)).take(count).map(|a| <[u8; 4]>::try_from(&a[a.len() - 4..]).unwrap().into()).collect()
+        };
+        assert_eq!(addresses(&by_udp), addresses(&by_tcp));
+        Ok(addresses(&by_udp).into_iter().collect())
+    }
+}
+
+fn connect(to: &str) -> io::Result<TcpStream> {
+    let addr: SocketAddr = to.parse().unwrap();
+    let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn tcp(to: &str) -> io::Result<String> {
+    let mut stream = connect(to)?;
+    ask(&mut stream)
+}
+
+fn ask(stream: &mut TcpStream) -> io::Result<String> {
+    stream.write_all(b"?\n")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    if line.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(line.trim().to_owned())
+}
+
+#[track_caller]
+pub(crate) fn still_alive(stream: &mut TcpStream) {
+    ask(stream).expect("a held connection broke");
+}
+
+fn udp(to: &str) -> io::Result<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(to)?;
+    socket.send(b"?")?;
+    let mut buf = [0; 256];
+    let len = socket.recv(&mut buf)?;
+    Ok(String::from_utf8_lossy(&buf[..len]).into_owned())
+}
+
+/// Answers every line and datagram at port 80 until the test ends.
+fn serve(net: &LinuxNet, ns: &Ns, name: &str) {
+    let listener = net.run_in(ns, || TcpListener::bind("0.0.0.0:80")).unwrap();
+    let socket = net.run_in(ns, || UdpSocket::bind("0.0.0.0:80")).unwrap();
+    let (tcp_name, udp_name) = (name.to_owned(), name.to_owned());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let name = tcp_name.clone();
+            std::thread::spawn(move || {
+                let mut writer = stream.try_clone().unwrap();
+                let peer = stream.peer_addr().unwrap().ip();
+                for _ in BufReader::new(stream).lines().map_while(Result::ok) {
+                    if writer.write_all(format!("{name} {peer}\n").as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    std::thread::spawn(move || {
+        let mut buf = [0; 256];
+        while let Ok((_, peer)) = socket.recv_from(&mut buf) {
+            let _ = socket.send_to(format!("{udp_name} {}", peer.ip()).as_bytes(), peer);
+        }
+    });
+}

@@ -1,0 +1,78 @@
+//! Networks: create with everything allocated at once, remove when unused. Must never remove one that a service names.
+
+use skep_plan::allocate;
+use skep_state::{Op, Transaction};
+use skep_types::NetworkId;
+use skep_types::control::{Code, ControlError, ControlResponse};
+use skep_types::object::{Meta, Network, TaskState};
+use skep_types::spec::NetworkSpec;
+
+use super::lookup;
+use super::service::No;
+use crate::error::{invalid, rpc};
+use crate::shared::Shared;
+
+pub(crate) async fn create(s: &Shared, spec: &NetworkSpec) -> Result<ControlResponse, ControlError> {
+    let id = NetworkId(s.clock.new_id());
+    s.decide(|store| -> Result<_, No> {
+        if spec.name.is_empty() {
+            return Err(invalid("name must be provided").into());
+        }
+        if store.network_by_name(&spec.name).is_some() {
+            let text = format!("network with name {} already exists", spec.name);
+            return Err(ControlError::new(Code::AlreadyExists, text).into());
+        }
+        if spec.ingress && store.ingress().is_some() {
+            let text = "ingress network is already present in the swarm";
+            return Err(rpc(Code::AlreadyExists, text).into());
+        }
+        let c = store.cluster().ok_or_else(|| rpc(Code::Internal, "the swarm is not set up yet"))?;
+        let exhausted = |e| rpc(Code::FailedPrecondition, e);
+        let subnet = match spec.subnet {
+            Some(s) => s.network(),
+            None => allocate::subnet(store, c.address_pool, c.subnet_size).map_err(exhausted)?,
+        };
+        // A gateway, one task, and the two addresses that no host may have.
+        if subnet.prefix > 29 {
+            return Err(invalid(format!("subnet {subnet} is too small")).into());
+        }
+        let gateway = spec.gateway.or_else(|| subnet.nth(1)).filter(|g| subnet.contains(*g));
+        let gateway = gateway.ok_or_else(|| invalid(format!("no matching subnet for gateway {:?}", spec.gateway)))?;
+        let n = Network {
+            id,
+            meta: Meta::default(),
+            spec: spec.clone(),
+            subnet,
+            gateway,
+            vni: allocate::vni(store).map_err(exhausted)?,
+        };
+        let ops = vec![Op::PutNetwork(Box::new(n))];
+        Ok((Transaction { time: s.clock.now(), reads: vec![], ops }, ()))
+    })
+    .await?;
+    lookup::network(&s.store(), &id.to_string()).map(|n| ControlResponse::Networks(vec![n]))
+}
+
+pub(crate) async fn remove(s: &Shared, target: &str) -> Result<ControlResponse, ControlError> {
+    s.decide(|store| -> Result<_, No> {
+        let n = lookup::network(store, target)?;
+        let used = |by: String| rpc(Code::FailedPrecondition, format!("network {} is in use by {by}", n.id));
+        if let Some(x) = store.services().find(|x| x.spec.task.networks.iter().any(|a| a.target == n.id)) {
+            return Err(used(format!("service {}", x.id)).into());
+        }
+        if n.spec.ingress
+            && let Some(x) = store.services().find(|x| x.vips.iter().any(|v| v.network == n.id))
+        {
+            let text = format!("ingress network cannot be removed because service {} depends on it", x.id);
+            return Err(rpc(Code::FailedPrecondition, text).into());
+        }
+        let live = |t: &skep_types::object::Task| t.desired <= TaskState::Running && t.status.state <= TaskState::Running;
+        if let Some(t) = store.tasks_of_network(n.id).find(|t| live(t)) {
+            return Err(used(format!("task {}", t.id)).into());
+        }
+        let ops = vec![Op::DeleteNetwork(n.id)];
+        Ok((Transaction { time: s.clock.now(), reads: vec![], ops }, ()))
+    })
+    .await?;
+    Ok(ControlResponse::Done)
+}

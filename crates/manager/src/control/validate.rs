@@ -1,0 +1,128 @@
+//! What a spec must fulfil before it is written, with the reference's texts (`swarm-semantics` 2.2, 5.5). Pure. Must never
+//! change what it checks.
+
+use std::collections::BTreeSet;
+
+use skep_plan::constraint::Constraint;
+use skep_state::Store;
+use skep_types::ServiceId;
+use skep_types::control::{Code, ControlError};
+use skep_types::spec::{EndpointMode, Labels, PublishMode, Resources, ServiceSpec, UpdateConfig};
+
+use crate::error::{invalid, rpc};
+
+/// Longest name, a DNS label's.
+const MAX_NAME: usize = 63;
+/// Smallest CPU share, 0.001 of a core.
+const MIN_CPU: u64 = 1_000_000;
+/// Smallest memory limit.
+const MIN_MEMORY: u64 = 4 * 1024 * 1024;
+
+/// A name that can be part of a DNS name.
+pub(crate) fn name(n: &str) -> Result<(), ControlError> {
+    if n.is_empty() {
+        return Err(invalid("meta: name must be provided"));
+    }
+    let inner = n.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let ends = [n.chars().next(), n.chars().last()].into_iter().flatten().all(|c| c.is_ascii_alphanumeric());
+    if !inner || !ends {
+        return Err(invalid("name must be valid as a DNS name component"));
+    }
+    if n.len() > MAX_NAME {
+        return Err(invalid("name must be 63 characters or fewer"));
+    }
+    Ok(())
+}
+
+/// A whole service spec. `id` is the service itself on an update.
+pub(crate) fn service(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) -> Result<(), ControlError> {
+    name(&spec.name)?;
+    labels(&spec.labels)?;
+    if spec.task.container.image.is_empty() {
+        return Err(invalid("ContainerSpec: image reference must be provided"));
+    }
+    resources(&spec.task.resources)?;
+    for c in &spec.task.placement.constraints {
+        Constraint::parse(c).map_err(invalid)?;
+    }
+    for u in [&spec.update, &spec.rollback].into_iter().flatten() {
+        update(u)?;
+    }
+    endpoint(spec)?;
+    for n in &spec.task.networks {
+        let net = store
+            .network(n.target)
+            .ok_or_else(|| ControlError::new(Code::NotFound, format!("network {} not found", n.target)))?;
+        if net.spec.ingress {
+            return Err(invalid(format!("Service cannot be explicitly attached to the ingress network \"{}\"", net.spec.name)));
+        }
+    }
+    ports_are_free(store, spec, id)
+}
+
+fn labels(l: &Labels) -> Result<(), ControlError> {
+    if l.keys().any(String::is_empty) { Err(invalid("label key must not be empty")) } else { Ok(()) }
+}
+
+fn resources(r: &Resources) -> Result<(), ControlError> {
+    for cpu in [r.limit_nano_cpus, r.reserve_nano_cpus] {
+        if cpu != 0 && cpu < MIN_CPU {
+            let cores = cpu as f64 / 1e9;
+            return Err(invalid(format!("invalid cpu value {cores}: Must be at least 0.001")));
+        }
+    }
+    for m in [r.limit_memory, r.reserve_memory] {
+        if m != 0 && m < MIN_MEMORY {
+            return Err(invalid(format!("invalid memory value {m}: Must be at least 4MiB")));
+        }
+    }
+    Ok(())
+}
+
+fn update(u: &UpdateConfig) -> Result<(), ControlError> {
+    if (0.0..=1.0).contains(&u.max_failure_ratio) {
+        Ok(())
+    } else {
+        Err(invalid("TaskSpec: update-maxfailureratio cannot be less than 0 or bigger than 1"))
+    }
+}
+
+fn endpoint(spec: &ServiceSpec) -> Result<(), ControlError> {
+    let mut seen = BTreeSet::new();
+    for p in &spec.endpoint.ports {
+        if p.target == 0 {
+            return Err(invalid("EndpointSpec: target port must be between 1 and 65535"));
+        }
+        if spec.endpoint.mode == EndpointMode::Dnsrr && p.mode == PublishMode::Ingress {
+            return Err(invalid("EndpointSpec: port published with ingress mode can't be used with dnsrr mode"));
+        }
+        if p.published != 0 && !seen.insert((p.protocol, p.published)) {
+            return Err(invalid("EndpointSpec: duplicate published ports provided"));
+        }
+    }
+    Ok(())
+}
+
+/// No other service publishes one of the ports: two on every node never, one on every node and one per task neither.
+fn ports_are_free(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) -> Result<(), ControlError> {
+    for p in spec.endpoint.ports.iter().filter(|p| p.published != 0) {
+        for other in store.services().filter(|s| Some(s.id) != id) {
+            for o in other.ports.iter().filter(|o| o.protocol == p.protocol && o.published == p.published) {
+                let how = match (p.mode, o.mode) {
+                    (_, PublishMode::Ingress) => "an ingress port",
+                    (PublishMode::Ingress, PublishMode::Host) => "a host-published port",
+                    // Two per-task ports only keep their tasks on different nodes.
+                    (PublishMode::Host, PublishMode::Host) => continue,
+                };
+                return Err(rpc(
+                    Code::InvalidArgument,
+                    format!(
+                        "port '{}' is already in use by service '{}' ({}) as {how}",
+                        p.published, other.spec.name, other.id
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}

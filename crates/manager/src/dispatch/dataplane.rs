@@ -1,0 +1,135 @@
+//! The network as one node needs it, from the tables. Pure: equal tables give equal values, in the same order. Must never list
+//! a task that is being stopped among those that take requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skep_state::{Change, Store};
+use skep_types::dataplane::{
+    DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView,
+};
+use skep_types::object::{Network, Task, TaskState};
+use skep_types::spec::PublishMode;
+use skep_types::{NetworkId, NodeId};
+
+/// Whether a task takes requests: it runs and is not asked to stop.
+fn serves(t: &Task) -> bool {
+    t.status.state == TaskState::Running && t.desired <= TaskState::Running
+}
+
+fn addr_on(t: &Task, network: NetworkId) -> Option<std::net::Ipv4Addr> {
+    t.networks.iter().find(|a| a.network == network).map(|a| a.addr.addr)
+}
+
+/// What of a task the data plane shows.
+fn shown(t: &Task) -> (bool, bool, bool, Option<NodeId>, &[skep_types::object::Attachment], Option<&str>) {
+    let container = t.status.container.as_ref().map(|c| c.id.as_str());
+    // Terminal tasks hold no address any more; orphaned ones neither.
+    (serves(t), t.status.state.is_terminal(), t.status.state >= TaskState::Assigned, t.node, &t.networks, container)
+}
+
+/// Whether a change may change anybody's data plane.
+pub(crate) fn affected(c: &Change) -> bool {
+    match c {
+        Change::Task { old, new, .. } => old.as_deref().map(shown) != new.as_deref().map(shown),
+        Change::Service { old, new, .. } => match (old, new) {
+            (Some(a), Some(b)) => {
+                a.ports != b.ports
+                    || a.vips != b.vips
+                    || a.spec.name != b.spec.name
+                    || a.spec.task.networks != b.spec.task.networks
+            }
+            _ => true,
+        },
+        Change::Node { old, new, .. } => match (old, new) {
+            (Some(a), Some(b)) => (a.addr, a.ingress_addr) != (b.addr, b.ingress_addr),
+            _ => true,
+        },
+        Change::Network { .. } | Change::Cluster => true,
+    }
+}
+
+/// The data plane of a node.
+pub(crate) fn of_node(store: &Store, node: NodeId) -> DataPlane {
+    let mine: BTreeSet<NetworkId> = store
+        .tasks_of_node(node)
+        .filter(|t| !t.status.state.is_terminal())
+        .flat_map(|t| t.networks.iter().map(|a| a.network))
+        .collect();
+    let networks =
+        mine.iter().filter_map(|id| store.network(*id)).filter(|n| !n.spec.ingress).map(|n| overlay(store, n)).collect();
+    let peers = store
+        .nodes()
+        .filter(|n| n.id != node)
+        .filter_map(|n| Some(Peer { node: n.id, addr: n.addr?, ingress_addr: n.ingress_addr? }))
+        .collect();
+    DataPlane {
+        node: Some(node),
+        addr: store.node(node).and_then(|n| n.addr),
+        ingress_addr: store.node(node).and_then(|n| n.ingress_addr),
+        data_path_port: store.cluster().map_or(4789, |c| c.data_path_port),
+        peers,
+        networks,
+        ingress: store.ingress().map(|n| ingress(store, n)),
+    }
+}
+
+fn overlay(store: &Store, n: &Network) -> OverlayView {
+    let mut endpoints = Vec::new();
+    let mut by_service: BTreeMap<_, Vec<&Task>> = BTreeMap::new();
+    for t in store.tasks_of_network(n.id) {
+        let (Some(addr), Some(node)) = (addr_on(t, n.id), t.node) else { continue };
+        let container = t.status.container.as_ref().map(|c| c.id.chars().take(12).collect());
+        endpoints.push(OverlayEndpoint { addr, node, task_name: t.container_name(), container });
+        by_service.entry(t.service).or_default().push(t);
+    }
+    endpoints.sort_by_key(|e| e.addr);
+    let services = store
+        .services()
+        .filter_map(|s| {
+            let attached = s.spec.task.networks.iter().find(|a| a.target == n.id)?;
+            let tasks = by_service.get(&s.id).map(Vec::as_slice).unwrap_or_default();
+            let mut backends: Vec<_> = tasks.iter().filter(|t| serves(t)).filter_map(|t| addr_on(t, n.id)).collect();
+            backends.sort_unstable();
+            Some(ServiceView {
+                name: s.spec.name.clone(),
+                aliases: attached.aliases.clone(),
+                vip: s.vips.iter().find(|v| v.network == n.id).map(|v| v.addr.addr),
+                backends,
+            })
+        })
+        .collect();
+    OverlayView {
+        id: n.id,
+        name: n.spec.name.clone(),
+        vni: n.vni,
+        subnet: n.subnet,
+        gateway: n.gateway,
+        internal: n.spec.internal,
+        endpoints,
+        services,
+    }
+}
+
+fn ingress(store: &Store, n: &Network) -> IngressView {
+    let mut ports = Vec::new();
+    for s in store.services() {
+        let published: Vec<_> = s.ports.iter().filter(|p| p.mode == PublishMode::Ingress && p.published != 0).collect();
+        if published.is_empty() {
+            continue;
+        }
+        let mut backends: Vec<IngressBackend> = store
+            .tasks_of_service(s.id)
+            .filter(|t| serves(t))
+            .filter_map(|t| Some(IngressBackend { addr: addr_on(t, n.id)?, node: t.node? }))
+            .collect();
+        backends.sort_unstable();
+        ports.extend(published.into_iter().map(|p| IngressPort {
+            protocol: p.protocol,
+            published: p.published,
+            target: p.target,
+            backends: backends.clone(),
+        }));
+    }
+    ports.sort_by_key(|p| (p.protocol, p.published));
+    IngressView { vni: n.vni, subnet: n.subnet, ports }
+}

@@ -1,0 +1,14 @@
+//! The dispatcher: what each node must run, and what it reports back (`swarm-semantics` 7). Must never send a node a task of
+//! another.
+
+mod assignments;
+mod dataplane;
+mod register;
+mod session;
+mod told;
+
+pub(crate) use register::register;
+pub(crate) use session::session;
+
+#[cfg(test)]
+mod tests;

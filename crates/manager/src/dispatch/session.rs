@@ -1,0 +1,165 @@
+//! One agent's session: signs of life and reports in, assignments and the data plane out. Any manager that hears the leader
+//! has sessions. Must never go on when this manager has lost the leader, or the node was removed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_pki::Identity;
+use skep_types::NodeId;
+use skep_types::control::{AgentMessage, ControlRequest, ManagerMessage};
+use skep_wire::{ControlAnswer, ControlCall, Incoming, Registration};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::StreamExt;
+
+use super::told::Told;
+use crate::liveness::HEARTBEAT;
+use crate::shared::Shared;
+use crate::statuses::Batch;
+
+/// Changes of the tables are gathered for so long before differences are sent.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// An agent introduces itself at once, and this manager learns soon whether it hears the leader.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// A manager that is this far behind the leader is of no use to an agent.
+const CATCH_UP: Duration = Duration::from_millis(1000);
+/// An agent that takes no message for so long is gone.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Acknowledgements under way; an agent has one batch open at a time.
+const ACKS: usize = 4;
+
+struct Out(mpsc::Sender<ManagerMessage>);
+
+impl Out {
+    /// Whether the agent took the message.
+    async fn send(&self, m: ManagerMessage) -> bool {
+        matches!(tokio::time::timeout(SEND_TIMEOUT, self.0.send(m)).await, Ok(Ok(())))
+    }
+}
+
+pub(crate) async fn session(
+    s: &Arc<Shared>,
+    who: Identity,
+    peer: SocketAddr,
+    mut incoming: Incoming,
+    out: mpsc::Sender<ManagerMessage>,
+) {
+    let out = Out(out);
+    let mut attached = s.attached.subscribe();
+    let mut stop = s.stop.subscribe();
+    if tokio::time::timeout(CATCH_UP, becomes(&mut attached, true)).await.is_err() {
+        out.send(ManagerMessage::Redirect { leader: s.leader_addr() }).await;
+        return;
+    }
+    let hello = tokio::time::timeout(HELLO_TIMEOUT, incoming.next()).await;
+    let Ok(Some(AgentMessage::Hello { description, addr, availability: _, known, plane })) = hello else { return };
+    let addr = addr.or(match peer.ip() {
+        std::net::IpAddr::V4(ip) => Some(ip),
+        std::net::IpAddr::V6(_) => None,
+    });
+    let registered = s.once(ControlCall::Register(Registration { node: who.node, description, addr })).await;
+    let applied = match registered {
+        Ok(ControlAnswer::Noted { applied }) => applied,
+        Ok(ControlAnswer::Removed) => {
+            out.send(ManagerMessage::Removed).await;
+            return;
+        }
+        other => {
+            tracing::debug!(node = %who.node, ?other, "session: cannot register node");
+            out.send(ManagerMessage::Redirect { leader: s.leader_addr() }).await;
+            return;
+        }
+    };
+    // An agent must never be told less than it already knows.
+    let mut watcher = s.tables.follow();
+    if tokio::time::timeout(CATCH_UP, s.tables.reached(applied)).await.is_err() {
+        out.send(ManagerMessage::Redirect { leader: s.leader_addr() }).await;
+        return;
+    }
+    tracing::debug!(node = %who.node, %peer, "session begins");
+    s.sessions.note(who.node);
+    if !out.send(ManagerMessage::Welcome { heartbeat: HEARTBEAT }).await {
+        return;
+    }
+    let mut told = Told::new(who.node, who.role, known, plane);
+    let (_, store) = watcher.take(&s.tables);
+    for m in told.begin(&store) {
+        if !out.send(m).await {
+            return;
+        }
+    }
+    let (ack_tx, mut ack_rx) = mpsc::channel(ACKS);
+    let mut beat = tokio::time::interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            biased;
+            () = becomes(&mut stop, true) => break,
+            () = becomes(&mut attached, false) => {
+                out.send(ManagerMessage::Redirect { leader: s.leader_addr() }).await;
+                break;
+            }
+            m = incoming.next() => {
+                let Some(m) = m else { break };
+                s.sessions.note(who.node);
+                if !take(s, who.node, m, &ack_tx).await {
+                    break;
+                }
+            }
+            Some(batch) = ack_rx.recv() => {
+                if !out.send(ManagerMessage::Acknowledged { batch }).await {
+                    break;
+                }
+            }
+            _ = beat.tick() => {
+                if !out.send(ManagerMessage::Heartbeat).await {
+                    break;
+                }
+            }
+            () = watcher.changed() => {
+                tokio::time::sleep(DEBOUNCE).await;
+                let (news, store) = watcher.take(&s.tables);
+                if store.node(who.node).is_none() {
+                    out.send(ManagerMessage::Removed).await;
+                    break;
+                }
+                let mut alive = true;
+                for m in told.differences(&store, &news) {
+                    alive &= out.send(m).await;
+                }
+                if !alive {
+                    break;
+                }
+            }
+        }
+    }
+    tracing::debug!(node = %who.node, "session ends");
+}
+
+/// Waits until a flag has this value; one whose owner is gone never will.
+async fn becomes(flag: &mut watch::Receiver<bool>, value: bool) {
+    if flag.wait_for(|f| *f == value).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Takes a message of the agent. Returns whether the session goes on.
+async fn take(s: &Arc<Shared>, node: NodeId, m: AgentMessage, done: &mpsc::Sender<u64>) -> bool {
+    let register = |description, addr| ControlCall::Register(Registration { node, description, addr });
+    match m {
+        AgentMessage::Heartbeat => true,
+        AgentMessage::Hello { description, addr, .. } => s.once(register(description, addr)).await.is_ok(),
+        AgentMessage::Description(d) => s.once(register(d, None)).await.is_ok(),
+        AgentMessage::Statuses { batch, reports } => {
+            let b = Batch { node, number: batch, reports, done: done.clone() };
+            s.statuses.send(b).await.is_ok()
+        }
+        AgentMessage::Goodbye => {
+            let request = ControlRequest::NodeLeaves { node };
+            if let Err(e) = s.call(ControlCall::Request(Box::new(request))).await {
+                tracing::warn!(%node, error = %e, "session: cannot note that the node left");
+            }
+            s.sessions.forget(node);
+            false
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Assignments and data plane of a node, from tables that tests make.
+
+#![allow(clippy::unwrap_used)]
+use std::sync::Arc;
+
+use skep_state::{Op, Store, Transaction};
+use skep_types::control::StatusReport;
+use skep_types::object::*;
+use skep_types::spec::*;
+use skep_types::{Ipv4Net, NetworkId, NodeId, ServiceId, TaskId, Time};
+
+use super::{assignments, dataplane};
+
+fn net(t: &str) -> Ipv4Net {
+    t.parse().unwrap()
+}
+
+fn network(id: u128, name: &str, subnet: &str, ingress: bool) -> Op {
+    let subnet = net(subnet);
+    let spec = NetworkSpec {
+        name: name.into(),
+        labels: Labels::new(),
+        subnet: None,
+        gateway: None,
+        internal: false,
+        attachable: false,
+        ingress,
+        options: Labels::new(),
+    };
+    let gateway = subnet.nth(1).unwrap();
+    Op::PutNetwork(Box::new(Network { id: NetworkId(id), meta: Meta::default(), spec, subnet, gateway, vni: 4095 + id as u32 }))
+}
+
+fn task(id: u128, node: u128) -> Op {
+    let attach = |n: u128, a: String| Attachment { network: NetworkId(n), addr: net(&a) };
+    Op::PutTask(Box::new(Task {
+        id: TaskId(id),
+        meta: Meta::default(),
+        service: ServiceId(1),
+        service_name: "web".into(),
+        service_labels: Labels::new(),
+        slot: id as u64,
+        revision: 1,
+        node: Some(NodeId(node)),
+        desired: TaskState::Running,
+        status: TaskStatus { state: TaskState::Assigned, ..TaskStatus::default() },
+        networks: vec![attach(1, format!("10.0.0.{}/24", 10 + id)), attach(2, format!("10.0.1.{}/24", 10 + id))],
+        not_before: None,
+        running_since: None,
+    }))
+}
+
+#[test]
+fn a_node_gets_its_tasks_and_the_networks_they_need() {
+    let mut store = Store::default();
+    let port =
+        PortConfig { name: String::new(), protocol: Protocol::Tcp, target: 80, published: 8080, mode: PublishMode::Ingress };
+    let networks = vec![NetworkAttachmentSpec { target: NetworkId(2), aliases: vec!["w".into()] }];
+    let spec = ServiceSpec {
+        name: "web".into(),
+        labels: Labels::new(),
+        mode: ServiceMode::Replicated { replicas: 2 },
+        task: TaskSpec { networks, ..TaskSpec::default() },
+        update: None,
+        rollback: None,
+        endpoint: EndpointSpec { mode: EndpointMode::Vip, ports: vec![port.clone()] },
+    };
+    let revision = Op::PutRevision { service: ServiceId(1), revision: 1, spec: Arc::new(spec.task.clone()) };
+    let service = Service {
+        id: ServiceId(1),
+        meta: Meta::default(),
+        spec,
+        revision: 1,
+        previous_spec: None,
+        ports: vec![port],
+        vips: vec![VirtualIp { network: NetworkId(2), addr: net("10.0.1.2/24") }],
+        update_status: None,
+    };
+    let running = Op::Status {
+        node: NodeId(2),
+        report: StatusReport { task: TaskId(2), status: TaskStatus { state: TaskState::Running, ..TaskStatus::default() } },
+    };
+    let ops = vec![
+        network(1, "ingress", "10.0.0.0/24", true),
+        network(2, "back", "10.0.1.0/24", false),
+        revision,
+        Op::PutService(Box::new(service)),
+        task(1, 1),
+        task(2, 2),
+        running,
+    ];
+    store.apply(1, &Transaction { time: Time(1), reads: vec![], ops }).unwrap();
+
+    let mine = assignments::of_node(&store, NodeId(1));
+    assert_eq!(mine.len(), 1);
+    assert_eq!(mine[0].networks[1].aliases, ["web", "w"]);
+    assert!(mine[0].networks[0].ingress);
+
+    let plane = dataplane::of_node(&store, NodeId(1));
+    assert_eq!(plane.networks.len(), 1);
+    assert_eq!(plane.networks[0].endpoints.len(), 2);
+    assert_eq!(plane.networks[0].services[0].vip, Some("10.0.1.2".parse().unwrap()));
+    assert_eq!(plane.networks[0].services[0].backends, ["10.0.1.12".parse::<std::net::Ipv4Addr>().unwrap()]);
+    let mesh = plane.ingress.unwrap();
+    assert_eq!(mesh.ports[0].backends.len(), 1);
+    // A node without tasks has no overlay network, but the mesh.
+    let plane = dataplane::of_node(&store, NodeId(3));
+    assert!(plane.networks.is_empty() && plane.ingress.is_some());
+
+    // Asked to stop: no longer among those that take requests, but still reachable.
+    let mut t = (**store.task(TaskId(2)).unwrap()).clone();
+    t.desired = TaskState::Shutdown;
+    store.apply(2, &Transaction { time: Time(2), reads: vec![], ops: vec![Op::PutTask(Box::new(t))] }).unwrap();
+    let plane = dataplane::of_node(&store, NodeId(1));
+    assert!(plane.networks[0].services[0].backends.is_empty());
+    assert_eq!(plane.networks[0].endpoints.len(), 2);
+}

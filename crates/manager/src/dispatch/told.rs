@@ -1,0 +1,182 @@
+//! What an agent was told, and what it does not know yet. Pure. Must never leave out a change, nor tell one twice.
+
+use std::collections::BTreeMap;
+
+use skep_state::{Change, Store};
+use skep_types::control::{Assignment, KnownTask, ManagerMessage};
+use skep_types::object::{Node, TaskState};
+use skep_types::spec::{PortConfig, Role};
+use skep_types::{NodeId, ServiceId, TaskId};
+
+use super::{assignments, dataplane};
+use crate::rotation::CertNews;
+use crate::tables::News;
+
+/// What counts as a change of an assignment.
+type Key = (TaskState, Vec<PortConfig>);
+
+fn key(a: &Assignment) -> Key {
+    (a.task.desired, a.ports.clone())
+}
+
+/// What one agent was told last.
+pub(crate) struct Told {
+    node: NodeId,
+    tasks: BTreeMap<TaskId, Key>,
+    /// What it brought along from an earlier session, with the state it has observed of each task.
+    known: Vec<KnownTask>,
+    /// Digest of its data plane.
+    plane: u64,
+    managers: Vec<(NodeId, String)>,
+    role: Role,
+    certificates: CertNews,
+}
+
+impl Told {
+    /// An agent with a certificate for `role` that brings along `known` and a data plane with the digest `plane`.
+    pub(crate) fn new(node: NodeId, role: Role, known: Vec<KnownTask>, plane: u64) -> Self {
+        let tasks = known.iter().map(|k| (k.task, (k.desired, k.ports.clone()))).collect();
+        Self { node, tasks, known, plane, managers: Vec::new(), role, certificates: CertNews::default() }
+    }
+
+    /// The first messages of a session. The data plane comes before the tasks that need it.
+    pub(crate) fn begin(&mut self, store: &Store) -> Vec<ManagerMessage> {
+        let mut out = self.managers(store);
+        out.extend(self.plane(store));
+        let all = assignments::of_node(store, self.node);
+        if self.known.is_empty() {
+            self.tasks = all.iter().map(|a| (a.task.id, key(a))).collect();
+            out.push(ManagerMessage::Complete { assignments: all });
+        } else {
+            // Reports that the managers have lost, as after a restored backup, must be made again.
+            let ahead: BTreeMap<TaskId, TaskState> = self.known.drain(..).map(|k| (k.task, k.state)).collect();
+            let lost = |a: &Assignment| ahead.get(&a.task.id).is_some_and(|s| *s > a.task.status.state);
+            let now: BTreeMap<TaskId, Key> = all.iter().map(|a| (a.task.id, key(a))).collect();
+            let remove = self.tasks.keys().filter(|t| !now.contains_key(t)).copied().collect();
+            let put = all.into_iter().filter(|a| lost(a) || self.tasks.get(&a.task.id) != now.get(&a.task.id)).collect();
+            self.tasks = now;
+            // Sent even if empty: it tells the agent that it knows everything now.
+            out.push(ManagerMessage::Changes { put, remove });
+        }
+        out.extend(self.role(store));
+        out.extend(self.certificates(store));
+        out
+    }
+
+    /// What the changes mean for this agent.
+    pub(crate) fn differences(&mut self, store: &Store, news: &News) -> Vec<ManagerMessage> {
+        let changes = match news {
+            News::Changes(c) => c,
+            News::Restart => {
+                let mut out = self.managers(store);
+                out.extend(self.plane(store));
+                out.extend(self.all(store));
+                out.extend(self.role(store));
+                out.extend(self.certificates(store));
+                return out;
+            }
+        };
+        let (mut tasks, mut services) = (Vec::new(), Vec::<ServiceId>::new());
+        let (mut plane, mut nodes, mut certificates) = (false, false, false);
+        for c in changes.iter().flat_map(|c| c.iter()) {
+            plane |= dataplane::affected(c);
+            match c {
+                Change::Task { id, old, new } => {
+                    if old.iter().chain(new).any(|t| t.node == Some(self.node)) {
+                        tasks.push(*id);
+                    }
+                }
+                Change::Service { id, .. } => services.push(*id),
+                Change::Node { id, old, new } => {
+                    nodes |= told_of(old.as_deref()) != told_of(new.as_deref());
+                    certificates |= *id == self.node;
+                }
+                Change::Cluster => certificates = true,
+                Change::Network { .. } => {}
+            }
+        }
+        for s in services {
+            // Ports of a service may have changed for its tasks here.
+            tasks.extend(store.tasks_of_service(s).filter(|t| t.node == Some(self.node)).map(|t| t.id));
+        }
+        let mut out = Vec::new();
+        if nodes {
+            out.extend(self.managers(store));
+        }
+        if plane {
+            out.extend(self.plane(store));
+        }
+        out.extend(self.some(store, tasks));
+        if nodes {
+            out.extend(self.role(store));
+        }
+        if certificates {
+            out.extend(self.certificates(store));
+        }
+        out
+    }
+
+    fn all(&mut self, store: &Store) -> Option<ManagerMessage> {
+        let ids = self.tasks.keys().copied().chain(store.tasks_of_node(self.node).map(|t| t.id)).collect();
+        self.some(store, ids)
+    }
+
+    /// The differences in these tasks, which may be others' or gone.
+    fn some(&mut self, store: &Store, mut ids: Vec<TaskId>) -> Option<ManagerMessage> {
+        ids.sort_unstable();
+        ids.dedup();
+        let (mut put, mut remove) = (Vec::new(), Vec::new());
+        for id in ids {
+            match assignments::of_task(store, self.node, id) {
+                Some(a) => {
+                    let k = key(&a);
+                    if self.tasks.get(&id) != Some(&k) {
+                        self.tasks.insert(id, k);
+                        put.push(a);
+                    }
+                }
+                None => {
+                    if self.tasks.remove(&id).is_some() {
+                        remove.push(id);
+                    }
+                }
+            }
+        }
+        (!put.is_empty() || !remove.is_empty()).then_some(ManagerMessage::Changes { put, remove })
+    }
+
+    fn managers(&mut self, store: &Store) -> Vec<ManagerMessage> {
+        let managers: Vec<_> = store.nodes().filter_map(|n| n.manager.as_ref().map(|m| (n.id, m.addr.clone()))).collect();
+        if self.managers == managers {
+            return Vec::new();
+        }
+        self.managers.clone_from(&managers);
+        vec![ManagerMessage::Managers(managers)]
+    }
+
+    fn plane(&mut self, store: &Store) -> Option<ManagerMessage> {
+        let plane = dataplane::of_node(store, self.node);
+        let digest = plane.digest();
+        if std::mem::replace(&mut self.plane, digest) == digest {
+            return None;
+        }
+        Some(ManagerMessage::DataPlane(Box::new(plane)))
+    }
+
+    fn certificates(&mut self, store: &Store) -> Vec<ManagerMessage> {
+        let now = CertNews::of(store, self.node);
+        let out = now.since(&self.certificates);
+        self.certificates = now;
+        out
+    }
+
+    fn role(&mut self, store: &Store) -> Option<ManagerMessage> {
+        let role = store.node(self.node)?.role;
+        (std::mem::replace(&mut self.role, role) != role).then_some(ManagerMessage::RoleChanged { role })
+    }
+}
+
+/// What agents are told of a node besides its address in the data plane.
+fn told_of(n: Option<&Node>) -> Option<(Role, Option<&str>)> {
+    n.map(|n| (n.role, n.manager.as_ref().map(|m| m.addr.as_str())))
+}

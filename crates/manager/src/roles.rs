@@ -1,0 +1,89 @@
+//! Roles: what operators want of a node becomes its role and its place in raft (`swarm-semantics` 6.3). Must never remove the
+//! last manager.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_state::{Key, Op, Transaction};
+use skep_types::NodeId;
+use skep_types::spec::Role;
+
+use crate::error::WriteError;
+use crate::shared::Shared;
+
+/// Also looked at without an event this often: removing a member may have failed for want of a quorum.
+const AGAIN: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(s: &Arc<Shared>) {
+    let mut changed = s.tables.watch();
+    loop {
+        changed.mark_unchanged();
+        let store = s.store();
+        for n in store.nodes().filter(|n| n.spec.role != n.role) {
+            let done = match n.spec.role {
+                Role::Manager => set_role(s, n.id, Role::Manager).await,
+                Role::Worker => demote(s, n.id).await,
+            };
+            if let Err(e) = done {
+                tracing::warn!(node = %n.id, error = %e, "roles: cannot change role yet");
+            }
+        }
+        remove_strangers(s).await;
+        tokio::select! {
+            biased;
+            _ = changed.changed() => {}
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+}
+
+/// Removes members whose node was removed from the swarm, or is no manager.
+async fn remove_strangers(s: &Shared) {
+    let _one_at_a_time = s.membership.lock().await;
+    let store = s.store();
+    for m in s.raft.metrics().members {
+        let node = m.peer.node_id.parse::<NodeId>().ok().and_then(|id| store.node(id));
+        if node.is_none_or(|n| n.role != Role::Manager)
+            && m.peer.id != s.config.raft_id
+            && let Err(e) = s.raft.remove(m.peer.id).await
+        {
+            tracing::warn!(node = m.peer.node_id, error = %e, "roles: cannot remove member yet");
+        }
+    }
+}
+
+async fn demote(s: &Arc<Shared>, node: NodeId) -> Result<(), WriteError> {
+    let _one_at_a_time = s.membership.lock().await;
+    let members = s.raft.metrics().members;
+    let id = node.to_string();
+    if node == s.config.node {
+        // The leader hands over first; its successor removes it.
+        let successor = members.iter().find(|m| m.voter && m.reachable && m.peer.id != s.config.raft_id);
+        if let Some(m) = successor {
+            s.raft.transfer_leader(m.peer.id).await?;
+            tokio::time::sleep(AGAIN).await;
+        }
+        return Ok(());
+    }
+    for m in members.iter().filter(|m| m.peer.node_id == id) {
+        s.raft.remove(m.peer.id).await?;
+    }
+    set_role(s, node, Role::Worker).await
+}
+
+async fn set_role(s: &Arc<Shared>, node: NodeId, role: Role) -> Result<(), WriteError> {
+    s.decide(|store| {
+        let mut t = Transaction { time: s.clock.now(), ..Transaction::default() };
+        if let Some(n) = store.node(node).filter(|n| n.role != role && n.spec.role == role) {
+            let mut n = (**n).clone();
+            n.role = role;
+            if role == Role::Worker {
+                n.retired_raft_id = n.manager.take().map_or(n.retired_raft_id, |m| m.raft_id);
+            }
+            t.reads.push((Key::Node(node), store.version(Key::Node(node))));
+            t.ops.push(Op::PutNode(Box::new(n)));
+        }
+        Ok((t, ()))
+    })
+    .await
+}

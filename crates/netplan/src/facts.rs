@@ -1,0 +1,161 @@
+//! What a node knows when it plans its network: its own place, the managers' view, its bridges and its containers.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use skep_types::dataplane::{DataPlane, OverlayView};
+use skep_types::spec::Protocol;
+use skep_types::{Ipv4Net, NodeId};
+
+use crate::state::Ns;
+
+/// Bytes that VXLAN over IPv4 takes from each packet (outer IP 20, UDP 8, VXLAN 8, inner Ethernet 14).
+pub const VXLAN_OVERHEAD: u32 = 50;
+
+/// This node inside its swarm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub node: NodeId,
+    /// Its address on the underlay: source of its VXLAN packets.
+    pub addr: Ipv4Addr,
+    /// Payload size of the underlay.
+    pub mtu: u32,
+    /// What the managers last said.
+    pub plane: DataPlane,
+    /// Mesh addresses of tasks that once took requests, with their nodes: their held connections still need a way. At most as many
+    /// as the ingress network has addresses; an address that is given anew, or whose node is gone, leaves.
+    pub drained: BTreeMap<Ipv4Addr, NodeId>,
+}
+
+impl Member {
+    /// Takes the managers' next word, remembering who took requests until now.
+    pub fn advance(&mut self, plane: DataPlane) {
+        let ports = self.plane.ingress.iter().flat_map(|view| &view.ports);
+        self.drained.extend(ports.flat_map(|port| &port.backends).map(|b| (b.addr, b.node)));
+        self.plane = plane;
+        let ports = self.plane.ingress.iter().flat_map(|view| &view.ports);
+        for backend in ports.flat_map(|port| &port.backends) {
+            self.drained.remove(&backend.addr);
+        }
+        let peers = &self.plane.peers;
+        self.drained.retain(|_, node| peers.iter().any(|p| p.node == *node));
+    }
+}
+
+/// A bridge of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// Name of the link.
+    pub link: String,
+    /// Its own address, the gateway of its containers, with the prefix of its network.
+    pub net: Ipv4Net,
+    /// Nothing passes between it and anything else.
+    pub internal: bool,
+    /// What leaves has the host's address.
+    pub masquerade: bool,
+    /// Its containers cannot reach each other.
+    pub isolated: bool,
+    /// Payload size.
+    pub mtu: u32,
+    /// The way out for containers on overlay networks.
+    pub gwbridge: bool,
+}
+
+/// What an interface of a container is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attach {
+    /// A bridge of this host, by its link's name.
+    Bridge(String),
+    /// An overlay network, by its id as text.
+    Overlay(String),
+}
+
+/// An interface of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// What it is connected to.
+    pub attach: Attach,
+    /// Name inside the container.
+    pub ifname: String,
+    /// Name of the outer end of the pair; unique in its namespace.
+    pub veth: String,
+    /// Address with the prefix of the network.
+    pub net: Ipv4Net,
+    /// Next hop of the default route, if that leaves here.
+    pub gateway: Option<Ipv4Addr>,
+    /// Payload size.
+    pub mtu: u32,
+}
+
+/// A port of a container that the host answers on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Address of the host; `0.0.0.0` is any.
+    pub host_ip: Ipv4Addr,
+    /// Port of the host.
+    pub host_port: u16,
+    /// Address of the container.
+    pub addr: Ipv4Addr,
+    /// Port of the container.
+    pub port: u16,
+}
+
+/// A container with a network namespace of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Its namespace.
+    pub ns: Ns,
+    /// Its interfaces.
+    pub endpoints: Vec<Endpoint>,
+    /// Its ports on this host.
+    pub ports: Vec<Published>,
+    /// Its address in the mesh of published ports.
+    pub ingress: Option<Ipv4Addr>,
+    /// Port of the resolver on 127.0.0.11, if it has one.
+    pub dns_port: Option<u16>,
+}
+
+impl Container {
+    /// Its address on the given bridge.
+    #[must_use]
+    pub fn address_on(&self, link: &str) -> Option<Ipv4Addr> {
+        let on = |e: &&Endpoint| matches!(&e.attach, Attach::Bridge(name) if name == link);
+        self.endpoints.iter().find(on).map(|e| e.net.addr)
+    }
+}
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// Present while the node is in a swarm.
+    pub member: Option<Member>,
+    /// Bridges of this host.
+    pub bridges: Vec<Bridge>,
+    /// Containers of this host.
+    pub containers: Vec<Container>,
+}
+
+impl Facts {
+    /// The managers' view of an overlay network.
+    #[must_use]
+    pub fn overlay(&self, id: &str) -> Option<&OverlayView> {
+        self.member.as_ref()?.plane.networks.iter().find(|n| n.id.to_string() == id)
+    }
+
+    /// Interfaces connected to the given network.
+    pub(crate) fn attached<'a>(&'a self, to: &'a Attach) -> impl Iterator<Item = (&'a Container, &'a Endpoint)> {
+        self.containers.iter().flat_map(|c| c.endpoints.iter().map(move |e| (c, e))).filter(move |(_, e)| e.attach == *to)
+    }
+}
+
+/// Number of a protocol in an IP header.
+#[must_use]
+pub fn proto_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => crate::nft::rule::TCP,
+        Protocol::Udp => crate::nft::rule::UDP,
+    }
+}

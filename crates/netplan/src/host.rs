@@ -1,0 +1,109 @@
+//! The host's own namespace: bridges, the mesh of published ports with the clients' own addresses, and the tables around them.
+//!
+//! The mesh: an entry node sends a client's packet unchanged but for its destination over the link [`MESH`], a VXLAN device without a
+//! bridge; the task's node marks the connection by the entry node and sends the answers back that way. See `ARCHITECTURE.md`,
+//! "a packet". The tables are of constant size in rules but for the bridges; ports and tasks are map elements.
+
+use std::net::Ipv4Addr;
+
+use skep_types::Ipv4Net;
+
+use crate::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, VXLAN_OVERHEAD};
+use crate::state::{Address, FdbEntry, Link, LinkKind, Mac, MarkRule, NetnsState, PortMode, Route};
+
+mod mesh;
+mod tables;
+
+/// Name of the mesh's link.
+pub const MESH: &str = "sking";
+/// Upper bits of every mark of the mesh; the lower twenty are those of the entry node's ingress address.
+pub const MARK: u32 = 0x5ce0_0000;
+/// Bits of [`MARK`].
+pub const MARK_MASK: u32 = 0xfff0_0000;
+/// Routing table of the mesh's answers.
+const MESH_TABLE: u32 = 4789;
+/// Next hop that stands for "the entry node of this connection"; never on the wire, so any link-local address does.
+const PLACEHOLDER: Ipv4Addr = Ipv4Addr::new(169, 254, 89, 254);
+
+/// UDP port of VXLAN: the managers' word, or IANA's.
+#[must_use]
+pub(crate) fn vxlan_port(member: &Member) -> u16 {
+    if member.plane.data_path_port == 0 { 4789 } else { member.plane.data_path_port }
+}
+
+/// The outer end of a container's interface.
+pub(crate) fn veth(container: &Container, endpoint: &Endpoint, bridge: &str, mode: PortMode) -> Link {
+    let kind = LinkKind::Veth {
+        peer_ns: container.ns.clone(),
+        peer_name: endpoint.ifname.clone(),
+        peer_mac: Mac::of(endpoint.net.addr),
+    };
+    Link { kind, mtu: Some(endpoint.mtu), mac: None, master: Some(bridge.to_owned()), mode }
+}
+
+/// The wanted state of the host's namespace.
+#[must_use]
+pub fn host(facts: &Facts) -> NetnsState {
+    let mut state = NetnsState::default();
+    for bridge in &facts.bridges {
+        add_bridge(facts, bridge, &mut state);
+    }
+    if !facts.bridges.is_empty() {
+        state.sysctls.insert("net/ipv4/ip_forward".to_owned(), "1".to_owned());
+        // a bridged frame must not meet the host's forward rules
+        state.sysctls.insert("net/bridge/bridge-nf-call-iptables".to_owned(), "0".to_owned());
+    }
+    if let Some(member) = &facts.member {
+        add_mesh(facts, member, &mut state);
+    }
+    tables::add(facts, &mut state);
+    state
+}
+
+fn add_bridge(facts: &Facts, bridge: &Bridge, state: &mut NetnsState) {
+    let link = &bridge.link;
+    // without an own address the bridge would take that of its lowest port, and change it
+    let mac = Some(Mac::of(bridge.net.addr));
+    let made = Link { kind: LinkKind::Bridge, mtu: Some(bridge.mtu), mac, master: None, mode: PortMode::Usual };
+    state.links.insert(link.clone(), made);
+    state.addresses.insert(Address { dev: link.clone(), net: bridge.net });
+    // lets 127.0.0.1:PORT of the host be sent to a container; others' 127.0.0.0/8 is dropped in chain `raw`
+    state.sysctls.insert(format!("net/ipv4/conf/{link}/route_localnet"), "1".to_owned());
+    let mode = if bridge.isolated { PortMode::Isolated } else { PortMode::Usual };
+    let to = Attach::Bridge(link.clone());
+    for (container, endpoint) in facts.attached(&to) {
+        state.links.insert(endpoint.veth.clone(), veth(container, endpoint, link, mode));
+    }
+}
+
+fn add_mesh(facts: &Facts, member: &Member, state: &mut NetnsState) {
+    let plane = &member.plane;
+    let (Some(view), Some(own)) = (&plane.ingress, plane.ingress_addr) else { return };
+    let dev = || MESH.to_owned();
+    let kind = LinkKind::Vxlan { id: view.vni, local: member.addr, port: vxlan_port(member) };
+    let mtu = Some(member.mtu.saturating_sub(VXLAN_OVERHEAD));
+    let link = Link { kind, mtu, mac: Some(Mac::of(own)), master: None, mode: PortMode::Usual };
+    state.links.insert(dev(), link);
+    state.addresses.insert(Address { dev: dev(), net: Ipv4Net::new(own, view.subnet.prefix) });
+    state.neighbours.insert((dev(), PLACEHOLDER), Mac::of(PLACEHOLDER));
+    for peer in &plane.peers {
+        let mac = Mac::of(peer.ingress_addr);
+        state.neighbours.insert((dev(), peer.ingress_addr), mac);
+        state.fdb.insert((dev(), mac), FdbEntry { dst: peer.addr, bridged: false });
+    }
+    for backend in mesh::remote_backends(member) {
+        state.neighbours.insert((dev(), backend.0), Mac::of(backend.1));
+    }
+    state.rules.insert(MarkRule { priority: 5000, mark: MARK, mask: MARK_MASK, table: MESH_TABLE });
+    state.routes.insert(Route {
+        table: MESH_TABLE,
+        dest: Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0),
+        gateway: Some(PLACEHOLDER),
+        dev: dev(),
+        onlink: true,
+    });
+    // clients' addresses arrive here that are routed elsewhere: loose
+    state.sysctls.insert(format!("net/ipv4/conf/{MESH}/rp_filter"), "2".to_owned());
+    state.sysctls.insert(format!("net/ipv4/conf/{MESH}/route_localnet"), "1".to_owned());
+    mesh::add(facts, member, view, state);
+}

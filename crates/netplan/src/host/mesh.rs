@@ -1,0 +1,201 @@
+//! Tables and maps of the mesh of published ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use skep_types::dataplane::{IngressPort, IngressView};
+
+use super::{MARK, MARK_MASK, MESH, PLACEHOLDER};
+use crate::facts::{Facts, Member, proto_number};
+use crate::nft::rule::{
+    NEW, STATUS_DNAT, UDP, base, bits, dnat, dport, iif, iif_not, in_set, is, join, key, l4proto, map, masked, oif, store,
+    tcp_syn, to_local, verdict, vmap,
+};
+use crate::nft::{
+    Chain, ChainKind, Datum, Expr, Family, Field, Found, Hook, HookPoint, Load, Rule, Set, SetData, Store, Table, Verdict,
+    bytes,
+};
+use crate::state::{Mac, NetnsState};
+
+/// Addresses of tasks on other nodes behind published ports, now or formerly, each with its node's own ingress address.
+pub(super) fn remote_backends(member: &Member) -> BTreeMap<Ipv4Addr, Ipv4Addr> {
+    let plane = &member.plane;
+    let ports = plane.ingress.iter().flat_map(|view| &view.ports);
+    let now = ports.flat_map(|port| &port.backends).map(|b| (b.addr, b.node));
+    let all = member.drained.iter().map(|(addr, node)| (*addr, *node)).chain(now);
+    let remote = all.filter(|(_, node)| *node != member.node);
+    remote.filter_map(|(addr, node)| Some((addr, plane.peers.iter().find(|p| p.node == node)?.ingress_addr))).collect()
+}
+
+/// The mark that stands for an entry node. Derived from its address, not counted, so that it never changes under a connection.
+fn mark_of(ingress: Ipv4Addr) -> u32 {
+    MARK | (u32::from(ingress) & !MARK_MASK)
+}
+
+/// The conntrack zone of an entry node. Two nodes whose addresses agree in the lower half share one, which only matters when one
+/// client uses one source port through both.
+fn zone_of(ingress: Ipv4Addr) -> u32 {
+    u32::from(ingress) & 0xffff
+}
+
+/// Adds what is of the mesh alone: marks, zones, the egress hook and the maps.
+pub(super) fn add(facts: &Facts, member: &Member, view: &IngressView, state: &mut NetnsState) {
+    let mut mac_of = Set::new(&[Field::Mark], SetData::Value(vec![Field::Ether]));
+    let mut peer = Set::new(&[Field::Ether], SetData::Value(vec![Field::Mark]));
+    let mut zone = peer.clone();
+    for other in &member.plane.peers {
+        let mac = Mac::of(other.ingress_addr).0.to_vec();
+        let mark = mark_of(other.ingress_addr).to_ne_bytes().to_vec();
+        mac_of.elements.insert(mark.clone(), Datum::Value(mac.clone()));
+        peer.elements.insert(mac.clone(), Datum::Value(mark));
+        zone.elements.insert(mac, Datum::Value(zone_of(other.ingress_addr).to_ne_bytes().to_vec()));
+    }
+    let mut netdev = Table::default();
+    netdev.sets.insert("mac_of".to_owned(), mac_of);
+    let hook = Hook { kind: ChainKind::Filter, point: HookPoint::Egress, priority: 0, device: Some(MESH.to_owned()) };
+    netdev.chains.insert("eg".to_owned(), Chain { hook: Some(hook), rules: vec![egress()] });
+    state.tables.insert((Family::Netdev, "skep".to_owned()), netdev);
+
+    let table = state.tables.entry((Family::Ip, "skep".to_owned())).or_default();
+    table.sets.insert("peer".to_owned(), peer);
+    table.sets.insert("peerz".to_owned(), zone);
+    ports(facts, member, view, table);
+}
+
+/// An answer leaves for the entry node of its connection; its mark ends here, or VXLAN would route its own packet by it.
+fn egress() -> Rule {
+    join(vec![
+        is(Load::EtherDaddr, false, &Mac::of(PLACEHOLDER).0),
+        key(&[(Load::Mark, Field::Mark)]),
+        map("mac_of"),
+        store(Store::EtherDaddr),
+        vec![Expr::Imm(8, vec![0; 4])],
+        store(Store::Mark),
+    ])
+}
+
+fn ports(facts: &Facts, member: &Member, view: &IngressView, table: &mut Table) {
+    let gw = facts.bridges.iter().find(|b| b.gwbridge);
+    let mut published = Set::new(&[Field::Proto, Field::Port], SetData::Verdict);
+    let to = SetData::Value(vec![Field::Ipv4, Field::Port]);
+    let mut backends = Set::new(&[Field::Proto, Field::Port, Field::Mark], to.clone());
+    let mut local = Set::new(&[Field::Ipv4, Field::Proto, Field::Port], to);
+    for port in &view.ports {
+        let proto = [proto_number(port.protocol)];
+        let (outside, inside) = (port.published.to_be_bytes(), port.target.to_be_bytes());
+        let here = |addr: Ipv4Addr| facts.containers.iter().find(|c| c.ingress == Some(addr))?.address_on(&gw?.link);
+        for addr in port.backends.iter().filter(|b| b.node == member.node).map(|b| b.addr) {
+            if let Some(inner) = here(addr) {
+                let key = bytes(&[&addr.octets(), &proto, &inside]);
+                local.elements.insert(key, Datum::Value(bytes(&[&inner.octets(), &inside])));
+            }
+        }
+        let targets = targets(member, port, here);
+        if targets.is_empty() {
+            continue;
+        }
+        for (index, addr) in (0u32..).zip(&targets) {
+            let key = bytes(&[&proto, &outside, &index.to_ne_bytes()]);
+            backends.elements.insert(key, Datum::Value(bytes(&[&addr.octets(), &inside])));
+        }
+        let chain = format!("p{}", targets.len());
+        table.chains.entry(chain.clone()).or_insert_with(|| spread(targets.len()));
+        published.elements.insert(bytes(&[&proto, &outside]), Datum::Verdict(Verdict::Goto(chain)));
+    }
+    let mut loops = Set::new(&[Field::Ipv4, Field::Ipv4], SetData::None);
+    for (task, own) in remote_backends(member) {
+        let peer = member.plane.peers.iter().find(|p| p.ingress_addr == own).map(|p| p.addr.octets());
+        loops.elements.extend(peer.map(|peer| (bytes(&[&peer, &task.octets()]), Datum::None)));
+    }
+    table.sets.insert("loops".to_owned(), loops);
+    table.sets.insert("pub".to_owned(), published);
+    table.sets.insert("pubbe".to_owned(), backends);
+    table.sets.insert("local".to_owned(), local);
+}
+
+/// Where a published port leads from this node: a local task at its bridge address, another at its mesh address.
+fn targets(member: &Member, port: &IngressPort, here: impl Fn(Ipv4Addr) -> Option<Ipv4Addr>) -> BTreeSet<Ipv4Addr> {
+    let known = |node| member.plane.peers.iter().any(|p| p.node == node);
+    let target = |b: &skep_types::dataplane::IngressBackend| {
+        if b.node == member.node { here(b.addr) } else { known(b.node).then_some(b.addr) }
+    };
+    port.backends.iter().filter_map(target).collect()
+}
+
+fn spread(count: usize) -> Chain {
+    let modulus = u32::try_from(count).unwrap_or(u32::MAX);
+    let pick = key(&[(Load::L4Proto, Field::Proto), (Load::ThDport, Field::Port), (Load::Random(modulus), Field::Mark)]);
+    Chain { hook: None, rules: vec![join(vec![pick, map("pubbe"), dnat(true)])] }
+}
+
+/// Chain `raw`: connections of different entry nodes are kept apart.
+pub(super) fn raw() -> Rule {
+    let mut rule = join(vec![iif(MESH), key(&[(Load::EtherSaddr, Field::Ether)]), map("peerz")]);
+    rule.push(Expr::Store(Store::CtZoneOriginal, 8));
+    rule
+}
+
+/// Chain `mangle`: a connection remembers its entry node, and its answers are routed there.
+pub(super) fn mangle(gwbridge: Option<&str>) -> Chain {
+    let remember = join(vec![
+        iif(MESH),
+        bits(Load::CtState, NEW, false),
+        key(&[(Load::EtherSaddr, Field::Ether)]),
+        map("peer"),
+        store(Store::CtMark),
+    ]);
+    let mut rules = vec![remember];
+    if let Some(gw) = gwbridge {
+        rules.push(join(vec![
+            iif(gw),
+            is(Load::CtDirection, false, &[1]),
+            masked(Load::CtMark, MARK_MASK, MARK),
+            vec![Expr::Load(Load::CtMark, 8)],
+            store(Store::Mark),
+        ]));
+    }
+    base(ChainKind::Filter, HookPoint::Prerouting, -150, rules)
+}
+
+/// Chain `pre`: what another entry node sent goes to the container.
+pub(super) fn pre_from_mesh() -> Rule {
+    let fields = [(Load::IpDaddr, Field::Ipv4), (Load::L4Proto, Field::Proto), (Load::ThDport, Field::Port)];
+    join(vec![iif(MESH), key(&fields), map("local"), dnat(true)])
+}
+
+/// Chains `pre` and `out`: a published port of this host.
+pub(super) fn published(incoming: bool) -> Rule {
+    let fields = [(Load::L4Proto, Field::Proto), (Load::ThDport, Field::Port)];
+    let from = if incoming { iif_not(MESH) } else { Vec::new() };
+    join(vec![from, to_local(), key(&fields), vmap("pub")])
+}
+
+/// Chain `forw`, before connections are accepted: segments fit the mesh's packets.
+pub(super) fn segment_size(mtu: u32) -> Vec<Rule> {
+    // IPv4 and TCP headers take 40 bytes
+    let mss = u16::try_from(mtu.saturating_sub(40)).unwrap_or(u16::MAX);
+    let out = vec![Expr::Load(Load::RtTcpMss, 8), Expr::Hton16(8)];
+    vec![
+        join(vec![oif(MESH), tcp_syn(), out, store(Store::TcpMss)]),
+        join(vec![iif(MESH), tcp_syn(), vec![Expr::Imm(8, mss.to_be_bytes().to_vec())], store(Store::TcpMss)]),
+    ]
+}
+
+/// Chain `forw`: the mesh leads to containers only.
+pub(super) fn forward() -> Rule {
+    join(vec![iif(MESH), bits(Load::CtStatus, STATUS_DNAT, true), verdict(Verdict::Drop)])
+}
+
+/// Chain `post`: a node that calls another one and is sent back to a task of its own would meet packets with its own address as their
+/// source, and drop them.
+pub(super) fn masquerade() -> Rule {
+    let mut rule = join(vec![oif(MESH), key(&[(Load::IpSaddr, Field::Ipv4), (Load::IpDaddr, Field::Ipv4)])]);
+    rule.push(Expr::Lookup { set: "loops".to_owned(), reg: 0, found: Found::Member });
+    rule.push(Expr::Masquerade);
+    rule
+}
+
+/// Chain `input`: VXLAN packets of others than members are forged.
+pub(super) fn input(port: u16) -> Rule {
+    join(vec![l4proto(UDP), dport(port), in_set(Load::IpSaddr, "members", false), verdict(Verdict::Drop)])
+}

@@ -1,0 +1,104 @@
+//! A container's namespace: interfaces, routes, and the tables that send a virtual address to a backend.
+//!
+//! Virtual addresses are resolved where the caller is, so a backend sees the caller's own address and a change costs a few map
+//! elements. The mesh of published ports leaves no trace in here.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use skep_types::Ipv4Net;
+
+use crate::facts::{Attach, Container, Facts};
+use crate::nft::rule::{base, dnat, dport, in_set, is, join, key, l4proto, map, vmap};
+use crate::nft::{Chain, ChainKind, Datum, Expr, Family, Field, HookPoint, Load, Set, SetData, Table, Verdict, bytes};
+use crate::state::{Address, Link, LinkKind, NetnsState, PortMode, Route};
+
+/// Address of the resolver inside each container, as everywhere in Docker.
+pub const DNS_ADDR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+/// The wanted state of a container's namespace.
+#[must_use]
+pub fn sandbox(facts: &Facts, container: &Container) -> NetnsState {
+    let mut state = NetnsState::default();
+    let given = |mtu| Link { kind: LinkKind::Given, mtu, mac: None, master: None, mode: PortMode::Usual };
+    state.links.insert("lo".to_owned(), given(None));
+    for endpoint in &container.endpoints {
+        let dev = endpoint.ifname.clone();
+        state.links.insert(dev.clone(), given(Some(endpoint.mtu)));
+        state.addresses.insert(Address { dev: dev.clone(), net: endpoint.net });
+        if endpoint.gateway.is_some() {
+            let dest = Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0);
+            state.routes.insert(Route { table: 254, dest, gateway: endpoint.gateway, dev, onlink: false });
+        }
+    }
+    // as Docker does: any port without privileges, ping without CAP_NET_RAW
+    for (key, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 2147483647")] {
+        state.sysctls.insert(format!("net/ipv4/{key}"), value.to_owned());
+    }
+    let table = table(facts, container);
+    if !table.chains.is_empty() {
+        state.tables.insert((Family::Ip, "skep".to_owned()), table);
+    }
+    state
+}
+
+fn table(facts: &Facts, container: &Container) -> Table {
+    let mut table = Table::default();
+    if let Some(port) = container.dns_port {
+        let resolver = |proto| {
+            let to = [Expr::Imm(8, DNS_ADDR.octets().to_vec()), Expr::Imm(9, port.to_be_bytes().to_vec())];
+            join(vec![is(Load::IpDaddr, false, &DNS_ADDR.octets()), l4proto(proto), dport(53), to.to_vec(), dnat(true)])
+        };
+        let rules = vec![resolver(crate::nft::rule::UDP), resolver(crate::nft::rule::TCP)];
+        table.chains.insert("dns".to_owned(), base(ChainKind::Nat, HookPoint::Output, -101, rules));
+    }
+    let overlays: BTreeSet<&str> = container
+        .endpoints
+        .iter()
+        .filter_map(|e| match &e.attach {
+            Attach::Overlay(id) => Some(id.as_str()),
+            Attach::Bridge(_) => None,
+        })
+        .collect();
+    if !overlays.is_empty() {
+        vips(facts, &overlays, &mut table);
+    }
+    table
+}
+
+fn vips(facts: &Facts, overlays: &BTreeSet<&str>, table: &mut Table) {
+    let mut count = Set::new(&[Field::Ipv4], SetData::Verdict);
+    let mut be = Set::new(&[Field::Ipv4, Field::Mark], SetData::Value(vec![Field::Ipv4]));
+    let mut empty = Set::new(&[Field::Ipv4], SetData::None);
+    for service in overlays.iter().filter_map(|id| facts.overlay(id)).flat_map(|view| &view.services) {
+        let Some(vip) = service.vip.map(|vip| vip.octets().to_vec()) else { continue };
+        let backends: BTreeSet<_> = service.backends.iter().collect();
+        if backends.is_empty() {
+            empty.elements.insert(vip, Datum::None);
+            continue;
+        }
+        let chain = format!("n{}", backends.len());
+        for (index, addr) in (0u32..).zip(&backends) {
+            let key = bytes(&[&vip, &index.to_ne_bytes()]);
+            be.elements.insert(key, Datum::Value(addr.octets().to_vec()));
+        }
+        table.chains.entry(chain.clone()).or_insert_with(|| spread(backends.len()));
+        count.elements.insert(vip, Datum::Verdict(Verdict::Goto(chain)));
+    }
+    let out = vec![join(vec![key(&[(Load::IpDaddr, Field::Ipv4)]), vmap("count")])];
+    table.chains.insert("out".to_owned(), base(ChainKind::Nat, HookPoint::Output, -100, out));
+    let refuse = |how| in_set(Load::IpDaddr, "empty", true).into_iter().chain(how).collect();
+    let reset = l4proto(crate::nft::rule::TCP).into_iter().chain([Expr::RejectReset]).collect::<Vec<_>>();
+    let filter = vec![refuse(reset), refuse(vec![Expr::RejectPort])];
+    table.chains.insert("filt".to_owned(), base(ChainKind::Filter, HookPoint::Output, 0, filter));
+    table.sets.insert("count".to_owned(), count);
+    table.sets.insert("be".to_owned(), be);
+    table.sets.insert("empty".to_owned(), empty);
+}
+
+/// One chain per number of backends in use: picks an index at random, looks the backend up.
+fn spread(backends: usize) -> Chain {
+    let modulus = u32::try_from(backends).unwrap_or(u32::MAX);
+    let pick = key(&[(Load::IpDaddr, Field::Ipv4), (Load::Random(modulus), Field::Mark)]);
+    Chain { hook: None, rules: vec![join(vec![pick, map("be"), dnat(false)])] }
+}

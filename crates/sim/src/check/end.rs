@@ -1,0 +1,125 @@
+//! What must hold once nothing is broken any more (invariants 3, 4, 12): what is wanted runs, once, and nothing else does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skep_types::TaskId;
+use skep_types::object::{NodeState, TaskState, UpdateState};
+use skep_types::spec::{Availability, Role};
+
+use crate::world::World;
+
+/// Whether everything is as it should be; else what is not.
+pub(crate) fn converged(world: &World) -> Result<(), String> {
+    let leader = world.leader().ok_or("there is no leader")?;
+    let store = leader.store();
+    for n in store.nodes() {
+        if n.spec.role != n.role || (n.role == Role::Manager) != n.manager.is_some() {
+            return Err(format!("node {} is still changing its role", n.id));
+        }
+        let host = world.hosts.iter().find(|h| h.node() == Some(n.id) && !h.is_removed());
+        if host.is_some_and(|h| h.is_up()) && n.state != NodeState::Ready {
+            return Err(format!("node {} of host {:?} is {:?}", n.id, host.map(|h| &h.addr), n.state));
+        }
+        let manages = host.is_some_and(|h| h.manager().is_some());
+        if host.is_some() && manages != (n.role == Role::Manager) {
+            return Err(format!("host {:?} does not run what its role {:?} says", host.map(|h| &h.addr), n.role));
+        }
+    }
+    for (i, h) in world.hosts.iter().enumerate() {
+        if let Some(m) = h.manager() {
+            let (a, b) = (m.store().applied(), store.applied());
+            if a != b {
+                return Err(format!("host {i} has applied {a}, the leader {b}"));
+            }
+        }
+    }
+    let mut running: BTreeSet<TaskId> = BTreeSet::new();
+    for s in store.services() {
+        let wanted = s.spec.mode.replicas();
+        if has_no_room(&store, s) {
+            let runs = |t: &&std::sync::Arc<skep_types::object::Task>| {
+                t.desired <= TaskState::Running && t.status.state == TaskState::Running
+            };
+            running.extend(store.tasks_of_service(s.id).filter(runs).map(|t| t.id));
+            continue;
+        }
+        if matches!(s.update_status.as_ref().map(|u| u.state), Some(UpdateState::Updating | UpdateState::RollbackStarted)) {
+            let tasks: Vec<String> = store
+                .tasks_of_service(s.id)
+                .filter(|t| t.desired <= TaskState::Running)
+                .map(|t| {
+                    format!("slot {} revision {} {:?}/{:?} {:?}", t.slot, t.revision, t.status.state, t.desired, t.status.err)
+                })
+                .collect();
+            return Err(format!(
+                "service {} is still being updated to revision {}: {:?} {tasks:?}",
+                s.spec.name, s.revision, s.update_status
+            ));
+        }
+        let mut slots: BTreeMap<u64, u64> = BTreeMap::new();
+        for t in store.tasks_of_service(s.id) {
+            if t.desired > TaskState::Running
+                && !t.status.state.is_terminal()
+                && t.node.is_some_and(|n| store.node(n).is_some())
+            {
+                return Err(format!("task {} of {} has not ended yet", t.id, s.spec.name));
+            }
+            if t.desired == TaskState::Running && t.status.state == TaskState::Running {
+                running.insert(t.id);
+                *slots.entry(t.slot).or_default() += 1;
+                let ok = t
+                    .node
+                    .and_then(|n| store.node(n))
+                    .is_some_and(|n| n.state == NodeState::Ready && n.spec.availability != Availability::Drain);
+                if !ok {
+                    return Err(format!("task {} runs on a node that should have none", t.id));
+                }
+            }
+        }
+        if slots.values().any(|n| *n != 1) || slots.len() as u64 != wanted {
+            let waiting =
+                store.tasks_of_service(s.id).find(|t| t.desired <= TaskState::Running && t.status.state != TaskState::Running);
+            let why = waiting.map(|t| {
+                let node = t.node.and_then(|n| store.node(n)).map(|n| (n.id, n.state));
+                format!("{:?} wanted {:?} on {node:?}, {:?}", t.status.state, t.desired, t.status.err)
+            });
+            return Err(format!("service {} has {} of {wanted} slots running; one task is {why:?}", s.spec.name, slots.len()));
+        }
+    }
+    let gone = store.tasks().find(|t| store.service(t.service).is_none() && t.node.is_some_and(|n| store.node(n).is_some()));
+    if let Some(t) = gone {
+        return Err(format!("task {} of a removed service is still there", t.id));
+    }
+    let mut found: BTreeSet<TaskId> = BTreeSet::new();
+    for (i, h) in world.hosts.iter().enumerate() {
+        for t in h.executor.running() {
+            if !running.contains(&t) {
+                return Err(format!("host {i} runs a container of task {t}, which should not run"));
+            }
+            if !found.insert(t) {
+                return Err(format!("task {t} runs on two hosts"));
+            }
+        }
+        if let Some(t) = h.executor.all().into_iter().find(|t| store.task(*t).is_none()) {
+            return Err(format!("host {i} keeps a container of task {t}, which does not exist"));
+        }
+    }
+    match running.difference(&found).next() {
+        Some(t) => Err(format!("task {t} is said to run, but has no container")),
+        None => Ok(()),
+    }
+}
+
+/// Whether tasks of a service wait because there is no room for them, and say so: a full network, or limits of its own spec.
+fn has_no_room(store: &skep_state::Store, s: &skep_types::object::Service) -> bool {
+    let limited = s.spec.task.placement.max_replicas > 0
+        || s.spec.task.resources.reserve_nano_cpus > 0
+        || store.nodes().all(|n| !n.takes_tasks())
+        || (!s.spec.task.placement.constraints.is_empty()
+            && store.nodes().all(|n| !n.takes_tasks() || n.role == Role::Manager));
+    store.tasks_of_service(s.id).any(|t| {
+        let waits = t.desired <= TaskState::Running && t.status.state <= TaskState::Pending;
+        let says = |text| t.status.err.as_ref().is_some_and(|e| e.starts_with(text));
+        waits && (says("could not find an available IP") || (limited && says("no suitable node")))
+    })
+}

@@ -1,0 +1,197 @@
+//! Invariants of the tables, read from the objects alone, never from the indexes that should uphold them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use skep_state::{Change, Op, Store, Transaction};
+use skep_types::object::{NodeState, Task, TaskState, UpdateState};
+use skep_types::spec::{Availability, PublishMode, Role};
+use skep_types::{NetworkId, NodeId, ServiceId, TaskId};
+
+use crate::executor::{MEMORY, NANO_CPUS};
+
+/// 5 and 10: states go forward only, and what an agent observes is told by the task's own node.
+pub(super) fn forward(t: &Transaction, changes: &[Change]) -> Result<(), String> {
+    let mut reported: BTreeMap<TaskId, Vec<NodeId>> = BTreeMap::new();
+    let mut put: BTreeSet<TaskId> = BTreeSet::new();
+    for op in &t.ops {
+        match op {
+            Op::Status { node, report } => reported.entry(report.task).or_default().push(*node),
+            Op::PutTask(t) => {
+                put.insert(t.id);
+            }
+            _ => {}
+        }
+    }
+    for c in changes {
+        let Change::Task { id, old: Some(old), new: Some(new) } = c else { continue };
+        if new.status.state < old.status.state || new.desired < old.desired {
+            return Err(format!("task {id} went back from {:?}/{:?}", old.status.state, old.desired));
+        }
+        if old.node.is_some() && new.node != old.node {
+            return Err(format!("task {id} moved from one node to another"));
+        }
+        if old.status.state.is_terminal() && new.status.state != old.status.state {
+            return Err(format!("task {id} had ended as {:?} and is now {:?}", old.status.state, new.status.state));
+        }
+        if new.status.state == old.status.state {
+            continue;
+        }
+        if let Some(by) = reported.get(id).filter(|_| !put.contains(id)) {
+            if by.iter().all(|n| Some(*n) != old.node) {
+                return Err(format!("task {id} of {:?} was moved by a report of {by:?}", old.node));
+            }
+            continue;
+        }
+        let observed = new.status.state >= TaskState::Accepted && new.status.state != TaskState::Orphaned;
+        let never_given = old.node.is_none();
+        if observed && !never_given {
+            return Err(format!("task {id} was set to {:?} by the managers", new.status.state));
+        }
+    }
+    Ok(())
+}
+
+fn holds(t: &Task) -> bool {
+    !t.status.state.is_terminal()
+}
+
+/// 6: no address, identifier or port is held twice.
+pub(super) fn held_once(store: &Store) -> Result<(), String> {
+    let mut addresses: BTreeMap<(NetworkId, Ipv4Addr), String> = BTreeMap::new();
+    let mut hold = |n: NetworkId, a: Ipv4Addr, by: String| match addresses.insert((n, a), by.clone()) {
+        Some(other) => Err(format!("address {a} on network {n} is held by {other} and {by}")),
+        None => Ok(()),
+    };
+    let (mut vnis, mut ports) = (BTreeSet::new(), BTreeMap::new());
+    for n in store.networks() {
+        hold(n.id, n.gateway, format!("the gateway of {}", n.spec.name))?;
+        if !vnis.insert(n.vni) {
+            return Err(format!("identifier {} is held twice", n.vni));
+        }
+    }
+    for s in store.services() {
+        for v in &s.vips {
+            hold(v.network, v.addr.addr, format!("service {}", s.spec.name))?;
+        }
+        for p in s.ports.iter().filter(|p| p.mode == PublishMode::Ingress && p.published != 0) {
+            if let Some(other) = ports.insert((p.protocol, p.published), s.id) {
+                return Err(format!("port {} is published by {other} and {}", p.published, s.id));
+            }
+        }
+    }
+    let ingress = store.ingress().map(|n| n.id);
+    for n in store.nodes() {
+        if let Some((net, a)) = ingress.zip(n.ingress_addr) {
+            hold(net, a, format!("node {}", n.id))?;
+        }
+    }
+    for t in store.tasks().filter(|t| holds(t)) {
+        for a in &t.networks {
+            hold(a.network, a.addr.addr, format!("task {}", t.id))?;
+        }
+    }
+    Ok(())
+}
+
+/// 7: a task is placed where it may run.
+pub(super) fn placed(changes: &[Change], store: &Store) -> Result<(), String> {
+    for c in changes {
+        let Change::Task { id, old, new: Some(new) } = c else { continue };
+        let Some(node) = new.node.filter(|_| old.as_ref().is_none_or(|o| o.node.is_none())) else { continue };
+        let n = store.node(node).ok_or_else(|| format!("task {id} was given to node {node}, which does not exist"))?;
+        if n.state != NodeState::Ready || n.spec.availability != Availability::Active {
+            return Err(format!("task {id} was given to node {node}, which takes none"));
+        }
+        let Some(spec) = store.revision(new.service, new.revision) else { continue };
+        for k in &spec.placement.constraints {
+            let fits = match k.as_str() {
+                "node.role==manager" => n.role == Role::Manager,
+                "node.role==worker" => n.role == Role::Worker,
+                _ => true,
+            };
+            if !fits {
+                return Err(format!("task {id} was given to node {node} against {k}"));
+            }
+        }
+        let max = spec.placement.max_replicas;
+        let beside = |t: &&std::sync::Arc<Task>| t.service == new.service && holds(t) && t.desired <= TaskState::Running;
+        let count = store.tasks_of_node(node).filter(beside).count() as u64;
+        if max > 0 && count > max {
+            let tasks: Vec<_> =
+                store.tasks_of_node(node).filter(|t| beside(t)).map(|t| (t.slot, t.revision, t.status.state)).collect();
+            return Err(format!("node {node} has {count} tasks of service {}, more than {max}: {tasks:?}", new.service));
+        }
+    }
+    Ok(())
+}
+
+/// 7: no node is given more than it has.
+pub(super) fn resources(store: &Store) -> Result<(), String> {
+    for n in store.nodes() {
+        let (mut cpus, mut memory) = (0, 0);
+        for t in store.tasks_of_node(n.id).filter(|t| holds(t) && t.desired <= TaskState::Running) {
+            if let Some(spec) = store.revision(t.service, t.revision) {
+                cpus += spec.resources.reserve_nano_cpus;
+                memory += spec.resources.reserve_memory;
+            }
+        }
+        if cpus > NANO_CPUS || memory > MEMORY {
+            return Err(format!("node {} was given {cpus} nano-CPUs and {memory} bytes", n.id));
+        }
+    }
+    Ok(())
+}
+
+/// 8: an update takes down no more at once than its parallelism allows.
+pub(super) fn parallelism(changes: &[Change], store: &Store) -> Result<(), String> {
+    let mut taken: BTreeMap<ServiceId, BTreeSet<u64>> = BTreeMap::new();
+    for c in changes {
+        let Change::Task { old: Some(old), new: Some(new), .. } = c else { continue };
+        let healthy = old.status.state == TaskState::Running
+            && old
+                .node
+                .and_then(|n| store.node(n))
+                .is_some_and(|n| n.state == NodeState::Ready && n.spec.availability == Availability::Active);
+        let another = || {
+            store.tasks_of_service(new.service).any(|t| {
+                t.slot == new.slot && t.id != new.id && t.desired == TaskState::Running && t.status.state == TaskState::Running
+            })
+        };
+        if healthy && old.desired <= TaskState::Running && new.desired == TaskState::Shutdown && !another() {
+            taken.entry(new.service).or_default().insert(new.slot);
+        }
+    }
+    for (id, slots) in taken {
+        let count = slots.len() as u64;
+        let Some(s) = store.service(id) else { continue };
+        let Some(u) = &s.update_status else { continue };
+        let config = match u.state {
+            UpdateState::Updating => &s.spec.update,
+            UpdateState::RollbackStarted => &s.spec.rollback,
+            _ => continue,
+        };
+        let limit = config.clone().unwrap_or_default().parallelism;
+        if limit > 0 && count > limit {
+            return Err(format!(
+                "update of {} to revision {} ({:?}) took down the healthy slots {slots:?} at once, more than {limit}",
+                s.spec.name, s.revision, s.update_status
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// 13: history is bounded. A few more than the limit may be there for a moment.
+pub(super) fn bounded(store: &Store) -> Result<(), String> {
+    let limit = store.cluster().map_or(5, |c| c.spec.task_history_limit);
+    let Ok(limit) = usize::try_from(limit) else { return Ok(()) };
+    let mut ended: BTreeMap<(ServiceId, u64), usize> = BTreeMap::new();
+    for t in store.tasks().filter(|t| t.status.state.is_terminal()) {
+        *ended.entry((t.service, t.slot)).or_default() += 1;
+    }
+    match ended.iter().find(|(_, n)| **n > limit + 3) {
+        Some(((s, slot), n)) => Err(format!("slot {slot} of service {s} keeps {n} ended tasks")),
+        None => Ok(()),
+    }
+}

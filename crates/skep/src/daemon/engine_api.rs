@@ -1,0 +1,261 @@
+//! The API's [`skep_api::Engine`] over the engine and the image store: each call handed on.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use skep_api::{ApiResult, DaemonInfo, Distribution, NewNetwork, Stdio, Upload, WaitCondition, Waited};
+use skep_engine::container::{AttachStream, WaitFor};
+use skep_engine::error::{internal, not_found};
+use skep_engine::net::{LocalNetwork, LocalNetworkSpec};
+use skep_engine::{Engine, logs};
+use skep_types::Time;
+use skep_types::container::{ContainerInfo, CreateContainer, Event, ExecConfig, ExecInfo, VolumeInfo};
+use skep_types::host::{ImageInfo, LocalNetworkInfo, LogOptions, LogRecord, Progress, RegistryAuth, Removed};
+use skep_types::spec::Labels;
+use tokio::sync::{broadcast, mpsc};
+
+use super::config::Config;
+use super::images::ImageAdapter;
+
+/// This host, as the API sees it.
+pub(crate) struct EngineApi {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) images: Arc<ImageAdapter>,
+    pub(crate) config: Config,
+    pub(crate) id: String,
+}
+
+fn stdio(stream: AttachStream) -> Stdio {
+    Stdio { input: stream.input, output: stream.output }
+}
+
+fn network(n: LocalNetwork) -> LocalNetworkInfo {
+    LocalNetworkInfo {
+        id: n.id,
+        name: n.name,
+        driver: n.driver,
+        created: Time(i64::try_from(n.created).unwrap_or(0)),
+        subnet: n.subnet,
+        gateway: n.gateway,
+        internal: n.spec.internal,
+        attachable: n.spec.attachable,
+        options: n.spec.options,
+        labels: n.spec.labels,
+    }
+}
+
+#[async_trait]
+impl skep_api::Engine for EngineApi {
+    fn daemon(&self) -> DaemonInfo {
+        let facts = self.engine.facts();
+        DaemonInfo {
+            id: self.id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: facts.hostname,
+            kernel: facts.kernel,
+            architecture: facts.architecture,
+            os: facts.os,
+            cpus: facts.cpus,
+            memory: facts.memory,
+            cgroup_version: facts.cgroup_version,
+            root: self.config.data_root.display().to_string(),
+            labels: self.config.labels.clone(),
+            insecure_registries: self.config.insecure_registries.clone(),
+            mirrors: self.config.registry_mirrors.clone(),
+            images: self.images.count(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn containers(&self) -> Vec<ContainerInfo> {
+        self.engine.list()
+    }
+
+    fn container(&self, target: &str) -> ApiResult<ContainerInfo> {
+        self.engine.find(target).map(|c| c.info())
+    }
+
+    async fn create(&self, request: CreateContainer) -> ApiResult<String> {
+        self.engine.create(request).await
+    }
+
+    async fn start(&self, target: &str) -> ApiResult<()> {
+        self.engine.start(target).await
+    }
+
+    async fn stop(&self, target: &str, timeout: Option<i64>, signal: Option<&str>) -> ApiResult<()> {
+        self.engine.stop(target, timeout, signal).await
+    }
+
+    async fn restart(&self, target: &str, timeout: Option<i64>, signal: Option<&str>) -> ApiResult<()> {
+        self.engine.restart(target, timeout, signal).await
+    }
+
+    async fn kill(&self, target: &str, signal: Option<&str>) -> ApiResult<()> {
+        self.engine.kill(target, signal).await
+    }
+
+    async fn remove(&self, target: &str, force: bool, volumes: bool) -> ApiResult<()> {
+        self.engine.remove(target, force, volumes).await
+    }
+
+    fn wait(&self, target: &str, condition: WaitCondition) -> ApiResult<Pin<Box<dyn Future<Output = Waited> + Send>>> {
+        let condition = match condition {
+            WaitCondition::NotRunning => WaitFor::NotRunning,
+            WaitCondition::NextExit => WaitFor::NextExit,
+            WaitCondition::Removed => WaitFor::Removed,
+        };
+        let waiting = self.engine.find(target)?.wait(condition);
+        Ok(Box::pin(async move {
+            let phase = waiting.await;
+            Waited { code: phase.exit_code, error: phase.error }
+        }))
+    }
+
+    async fn attach(&self, target: &str, stdin: bool, stdout: bool, stderr: bool) -> ApiResult<Stdio> {
+        self.engine.find(target)?.attach(stdin, stdout, stderr).await.map(stdio)
+    }
+
+    async fn resize(&self, target: &str, height: u16, width: u16) -> ApiResult<()> {
+        self.engine.resize(target, height, width).await
+    }
+
+    fn logs(&self, target: &str, options: LogOptions) -> ApiResult<mpsc::Receiver<LogRecord>> {
+        let container = self.engine.find(target)?;
+        let path = container.info().log_path.into();
+        Ok(logs::stream(path, options, move || container.is_running()))
+    }
+
+    fn exec_create(&self, target: &str, config: ExecConfig) -> ApiResult<String> {
+        self.engine.exec_create(target, config)
+    }
+
+    fn exec_check(&self, id: &str) -> ApiResult<ExecInfo> {
+        self.engine.exec_check(id)
+    }
+
+    async fn exec_start(&self, id: &str) -> ApiResult<Stdio> {
+        self.engine.exec_start(id).await.map(stdio)
+    }
+
+    fn exec(&self, id: &str) -> ApiResult<ExecInfo> {
+        self.engine.execs.get(id)
+    }
+
+    async fn exec_resize(&self, id: &str, height: u16, width: u16) -> ApiResult<()> {
+        self.engine.exec_resize(id, height, width).await
+    }
+
+    fn images(&self) -> Vec<ImageInfo> {
+        self.images.list()
+    }
+
+    fn image(&self, reference: &str) -> ApiResult<ImageInfo> {
+        self.images.get(reference)
+    }
+
+    async fn remove_image(&self, reference: &str, force: bool) -> ApiResult<Vec<Removed>> {
+        let users = self.engine.list().into_iter().map(|c| (c.image_id, c.id, c.pid != 0)).collect();
+        let removed = self.images.remove(reference, force, users).await?;
+        for one in &removed {
+            let (action, id) = match one {
+                Removed::Untagged(name) => ("untag", name),
+                Removed::Deleted(id) => ("delete", id),
+            };
+            self.engine.events.emit("image", action, id, [("name".to_owned(), reference.to_owned())]);
+        }
+        Ok(removed)
+    }
+
+    async fn tag(&self, source: &str, target: &str) -> ApiResult<()> {
+        let id = self.images.tag(source, target)?;
+        self.engine.events.emit("image", "tag", &id, [("name".to_owned(), target.to_owned())]);
+        Ok(())
+    }
+
+    async fn pull(&self, reference: &str, auth: RegistryAuth) -> ApiResult<mpsc::Receiver<Progress>> {
+        self.images.pull(reference, auth, Arc::clone(&self.engine.events)).await
+    }
+
+    async fn push(&self, reference: &str, auth: RegistryAuth) -> ApiResult<mpsc::Receiver<Progress>> {
+        self.images.push(reference, auth, Arc::clone(&self.engine.events))
+    }
+
+    async fn load(&self, archive: Upload) -> ApiResult<mpsc::Receiver<Progress>> {
+        self.images.load(archive, Arc::clone(&self.engine.events))
+    }
+
+    async fn import(&self, archive: Upload, reference: &str, changes: Vec<String>, message: &str) -> ApiResult<String> {
+        let id = self.images.import(archive, reference, changes, message).await?;
+        self.engine.events.emit("image", "import", &id, [("name".to_owned(), reference.to_owned())]);
+        Ok(id)
+    }
+
+    async fn distribution(&self, reference: &str, auth: RegistryAuth) -> ApiResult<Distribution> {
+        self.images.distribution(reference, auth).await
+    }
+
+    fn volumes(&self) -> Vec<VolumeInfo> {
+        self.engine.volumes.list()
+    }
+
+    fn volume(&self, name: &str) -> ApiResult<VolumeInfo> {
+        self.engine.volumes.get(name)
+    }
+
+    fn create_volume(&self, name: &str, labels: Labels) -> ApiResult<VolumeInfo> {
+        let anonymous = name.is_empty();
+        let name = if anonymous { super::random_hex::<32>().map_err(|e| internal("draw a name", e))? } else { name.to_owned() };
+        let (info, created) = self.engine.volumes.create(&name, labels, anonymous)?;
+        if created {
+            self.engine.events.emit("volume", "create", &info.name, [("driver".to_owned(), "local".to_owned())]);
+        }
+        Ok(info)
+    }
+
+    fn remove_volume(&self, name: &str, force: bool) -> ApiResult<()> {
+        let users = self.engine.volume_users(name);
+        self.engine.volumes.remove(name, force, &users)?;
+        self.engine.events.emit("volume", "destroy", name, [("driver".to_owned(), "local".to_owned())]);
+        Ok(())
+    }
+
+    async fn networks(&self) -> Vec<LocalNetworkInfo> {
+        self.engine.net.networks().await.into_iter().map(network).collect()
+    }
+
+    async fn create_network(&self, new: NewNetwork) -> ApiResult<String> {
+        let info = new.info;
+        let made = self
+            .engine
+            .net
+            .create_network(LocalNetworkSpec {
+                name: info.name,
+                driver: "bridge".to_owned(),
+                subnet: info.subnet,
+                gateway: info.gateway,
+                ip_range: None,
+                internal: info.internal,
+                attachable: info.attachable,
+                options: info.options,
+                labels: info.labels,
+            })
+            .await?;
+        let attributes = [("name".to_owned(), made.name.clone()), ("type".to_owned(), "bridge".to_owned())];
+        self.engine.events.emit("network", "create", &made.id, attributes);
+        Ok(made.id)
+    }
+
+    async fn remove_network(&self, target: &str) -> ApiResult<()> {
+        let network = self.engine.net.network(target).await.map_err(|_| not_found(format!("network {target} not found")))?;
+        self.engine.net.remove_network(&network.id).await?;
+        let attributes = [("name".to_owned(), network.name), ("type".to_owned(), "bridge".to_owned())];
+        self.engine.events.emit("network", "destroy", &network.id, attributes);
+        Ok(())
+    }
+
+    fn events(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        self.engine.events.subscribe()
+    }
+}

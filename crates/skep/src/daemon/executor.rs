@@ -1,0 +1,284 @@
+//! The agent's [`Executor`] over the engine: a task is a container with Docker's swarm labels.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use skep_agent::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started};
+use skep_engine::Engine;
+use skep_engine::container::WaitFor;
+use skep_types::TaskId;
+use skep_types::container::{
+    ContainerConfig, ContainerInfo, ContainerState, CreateContainer, HostConfig, NetworkJoin, PortMap,
+};
+use skep_types::control::{Assignment, Code, ControlError};
+use skep_types::dataplane::DataPlane;
+use skep_types::host::RegistryAuth;
+use skep_types::object::{ContainerStatus, NodeDescription};
+use skep_types::spec::{PortConfig, PublishMode};
+
+use super::images::ImageAdapter;
+
+/// Label that says which task a container is.
+const TASK_LABEL: &str = "com.docker.swarm.task.id";
+/// How long a task waits for its networks to appear in the data plane.
+const NETWORK_WAIT: Duration = Duration::from_secs(30);
+/// How often it looks.
+const NETWORK_POLL: Duration = Duration::from_millis(20);
+
+/// Runs tasks as containers of the engine.
+pub(crate) struct EngineExecutor {
+    engine: Arc<Engine>,
+    images: Arc<ImageAdapter>,
+    labels: BTreeMap<String, String>,
+    /// Overlay networks that the data plane now has, by id.
+    networks: Mutex<Vec<String>>,
+}
+
+fn failed(error: ControlError) -> ExecError {
+    // What the user must change is final; the rest may work a second later.
+    let temporary = matches!(error.code, Code::Unavailable);
+    ExecError { temporary, message: error.message }
+}
+
+fn is_missing(error: &ControlError) -> bool {
+    error.code == Code::NotFound
+}
+
+impl EngineExecutor {
+    pub(crate) fn new(engine: Arc<Engine>, images: Arc<ImageAdapter>, labels: BTreeMap<String, String>) -> Self {
+        Self { engine, images, labels, networks: Mutex::default() }
+    }
+
+    fn find(&self, task: TaskId) -> Option<ContainerInfo> {
+        self.engine.labelled(TASK_LABEL, &task.to_string()).map(|c| c.info())
+    }
+
+    /// Pulls the image unless a digest that is here already names it; a registry that cannot be asked is no error if the
+    /// image is here (`swarm-semantics` 7.1).
+    async fn fetch(&self, assignment: &Assignment) -> Result<(), ExecError> {
+        let image = &assignment.spec.container.image;
+        let here = self.images.has(image);
+        if here && (image.contains('@') || std::env::var_os("DOCKER_SERVICE_PREFER_OFFLINE_IMAGE").is_some_and(|v| v == "1")) {
+            return Ok(());
+        }
+        let auth: RegistryAuth = assignment.spec.registry_auth.as_deref().map(skep_api::decode_auth).unwrap_or_default();
+        match self.images.pull_quietly(image, auth).await {
+            Ok(()) => Ok(()),
+            Err(_) if here => Ok(()),
+            // Docker's text first, then what Docker keeps to itself.
+            Err(e) => Err(ExecError { temporary: false, message: format!("No such image: {image} ({})", e.message) }),
+        }
+    }
+
+    /// Waits until the data plane has the task's networks, which arrives beside its assignment.
+    async fn await_networks(&self, assignment: &Assignment) -> Result<(), ExecError> {
+        let wanted: Vec<String> = assignment.networks.iter().filter(|n| !n.ingress).map(|n| n.id.to_string()).collect();
+        let all = || {
+            let known = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+            wanted.iter().all(|w| known.contains(w))
+        };
+        let deadline = tokio::time::Instant::now() + NETWORK_WAIT;
+        while !all() {
+            if tokio::time::Instant::now() > deadline {
+                let message = "the managers did not tell of the task's networks within 30 s".to_owned();
+                return Err(ExecError { temporary: true, message });
+            }
+            tokio::time::sleep(NETWORK_POLL).await;
+        }
+        Ok(())
+    }
+
+    fn request(assignment: &Assignment) -> CreateContainer {
+        let (task, spec) = (&assignment.task, &assignment.spec);
+        let c = &spec.container;
+        let mut labels = c.labels.clone();
+        let node = task.node.map(|n| n.to_string()).unwrap_or_default();
+        labels.extend([
+            ("com.docker.swarm.task".to_owned(), String::new()),
+            (TASK_LABEL.to_owned(), task.id.to_string()),
+            ("com.docker.swarm.task.name".to_owned(), task.container_name()),
+            ("com.docker.swarm.node.id".to_owned(), node),
+            ("com.docker.swarm.service.id".to_owned(), task.service.to_string()),
+            ("com.docker.swarm.service.name".to_owned(), task.service_name.clone()),
+        ]);
+        let networks: Vec<NetworkJoin> = assignment
+            .networks
+            .iter()
+            .filter(|n| !n.ingress)
+            .map(|n| NetworkJoin { network: n.id.to_string(), address: Some(n.addr.addr), aliases: n.aliases.clone() })
+            .collect();
+        let ingress_address = assignment.networks.iter().find(|n| n.ingress).map(|n| n.addr.addr);
+        let host_ports = assignment.ports.iter().filter(|p| p.mode == PublishMode::Host).map(|p| PortMap {
+            protocol: p.protocol,
+            container_port: p.target,
+            host_ip: None,
+            host_port: p.published,
+        });
+        let seconds = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
+        // A task without networks and without published ports lives on the default bridge, as in Docker.
+        let lone = networks.is_empty() && ingress_address.is_none();
+        CreateContainer {
+            name: task.container_name(),
+            config: ContainerConfig {
+                image: c.image.clone(),
+                entrypoint: (!c.command.is_empty()).then(|| c.command.clone()),
+                cmd: c.args.clone(),
+                env: c.env.clone(),
+                working_dir: c.dir.clone(),
+                user: c.user.clone(),
+                hostname: c.hostname.clone(),
+                tty: c.tty,
+                open_stdin: c.open_stdin,
+                labels,
+                stop_signal: c.stop_signal.clone(),
+                stop_timeout: c.stop_grace.map(seconds),
+                ..ContainerConfig::default()
+            },
+            host: HostConfig {
+                mounts: c.mounts.clone(),
+                network_mode: if lone { "bridge".to_owned() } else { String::new() },
+                ports: host_ports.collect(),
+                memory: spec.resources.limit_memory,
+                nano_cpus: spec.resources.limit_nano_cpus,
+                pids_limit: spec.resources.limit_pids,
+                readonly_rootfs: c.read_only,
+                extra_hosts: c
+                    .hosts
+                    .iter()
+                    .filter_map(|h| h.split_once(' ').map(|(ip, name)| format!("{name}:{ip}")))
+                    .collect(),
+                ..HostConfig::default()
+            },
+            networks,
+            ingress_address,
+        }
+    }
+}
+
+fn status(info: &ContainerInfo) -> ContainerStatus {
+    ContainerStatus { id: info.id.clone(), pid: info.pid, exit_code: info.exit_code }
+}
+
+fn started(info: &ContainerInfo) -> Started {
+    let port = |p: &PortMap| PortConfig {
+        name: String::new(),
+        protocol: p.protocol,
+        target: p.container_port,
+        published: p.host_port,
+        mode: PublishMode::Host,
+    };
+    Started { container: status(info), ports: info.ports.iter().map(port).collect() }
+}
+
+fn gone(task: TaskId) -> ExecError {
+    ExecError { temporary: false, message: format!("No such container for task {task}") }
+}
+
+#[async_trait]
+impl Executor for EngineExecutor {
+    async fn describe(&self) -> NodeDescription {
+        let facts = self.engine.facts();
+        NodeDescription {
+            hostname: facts.hostname,
+            os: "linux".to_owned(),
+            architecture: facts.architecture,
+            nano_cpus: facts.cpus * 1_000_000_000,
+            memory: facts.memory,
+            engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine_labels: self.labels.clone(),
+            // Told by the agent, which has the certificates.
+            tls: None,
+            certificate: None,
+        }
+    }
+
+    async fn set_dataplane(&self, plane: DataPlane) -> Result<(), ExecError> {
+        if plane == DataPlane::default() {
+            // This host has left.
+            self.networks.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            let cleared = self.engine.net.clear_swarm().await;
+            return cleared.map_err(|e| ExecError { temporary: true, message: ControlError::from(e).message });
+        }
+        let (Some(node), Some(addr)) = (plane.node, plane.addr) else {
+            return Err(ExecError { temporary: true, message: "the managers do not know this host's address yet".to_owned() });
+        };
+        let known: Vec<String> = plane.networks.iter().map(|n| n.id.to_string()).collect();
+        let applied = self.engine.net.set_dataplane(node, addr, plane).await;
+        *self.networks.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        applied.map_err(|e| ExecError { temporary: true, message: ControlError::from(e).message })
+    }
+
+    async fn prepare(&self, assignment: &Assignment) -> Result<ContainerStatus, ExecError> {
+        if let Some(info) = self.find(assignment.task.id) {
+            return Ok(status(&info));
+        }
+        self.fetch(assignment).await?;
+        self.await_networks(assignment).await?;
+        let id = match self.engine.create(Self::request(assignment)).await {
+            Ok(id) => id,
+            // A second call while the first was under way.
+            Err(e) if e.code == Code::Conflict => match self.find(assignment.task.id) {
+                Some(info) => info.id,
+                None => return Err(failed(e)),
+            },
+            Err(e) => return Err(failed(e)),
+        };
+        Ok(ContainerStatus { id, pid: 0, exit_code: 0 })
+    }
+
+    async fn start(&self, task: TaskId) -> Result<Started, ExecError> {
+        let info = self.find(task).ok_or_else(|| gone(task))?;
+        match info.state {
+            ContainerState::Created if info.error.is_empty() => {}
+            // It ran already; `wait` tells how that ended.
+            _ => return Ok(started(&info)),
+        }
+        match self.engine.start(&info.id).await {
+            Ok(()) => {}
+            Err(e) if e.code == Code::NotModified => {}
+            Err(e) => return Err(ExecError { temporary: false, message: format!("starting container failed: {}", e.message) }),
+        }
+        Ok(started(&self.find(task).ok_or_else(|| gone(task))?))
+    }
+
+    async fn wait(&self, task: TaskId) -> Result<Exit, ExecError> {
+        let info = self.find(task).ok_or_else(|| gone(task))?;
+        let container = self.engine.find(&info.id).map_err(failed)?;
+        let phase = container.wait(WaitFor::NotRunning).await;
+        Ok(Exit { code: phase.exit_code, error: None, oom: phase.oom })
+    }
+
+    async fn shutdown(&self, task: TaskId, grace: Duration) -> Result<(), ExecError> {
+        let Some(info) = self.find(task) else { return Ok(()) };
+        let seconds = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        match self.engine.stop(&info.id, Some(seconds), None).await {
+            Ok(()) => Ok(()),
+            Err(e) if e.code == Code::NotModified || is_missing(&e) => Ok(()),
+            Err(e) => Err(ExecError { temporary: true, message: e.message }),
+        }
+    }
+
+    async fn remove(&self, task: TaskId) -> Result<(), ExecError> {
+        let Some(info) = self.find(task) else { return Ok(()) };
+        match self.engine.remove(&info.id, true, true).await {
+            Ok(()) => Ok(()),
+            Err(e) if is_missing(&e) => Ok(()),
+            Err(e) => Err(ExecError { temporary: true, message: e.message }),
+        }
+    }
+
+    async fn observe(&self) -> Vec<ObservedTask> {
+        let observed = |info: &ContainerInfo| {
+            let task = info.config.labels.get(TASK_LABEL)?.parse().ok()?;
+            let state = match info.state {
+                ContainerState::Created if info.error.is_empty() => ObservedState::Created,
+                ContainerState::Running | ContainerState::Restarting => ObservedState::Running,
+                _ => ObservedState::Exited { code: info.exit_code },
+            };
+            Some(ObservedTask { task, container: status(info), state })
+        };
+        self.engine.list().iter().filter_map(observed).collect()
+    }
+}

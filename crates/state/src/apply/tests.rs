@@ -1,0 +1,133 @@
+//! Transactions against the tables: what is refused, and what each change leaves behind.
+
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::Key;
+use proptest::prelude::*;
+use skep_types::control::StatusReport;
+use skep_types::object::*;
+use skep_types::spec::*;
+use skep_types::{Ipv4Net, NetworkId, NodeId, ServiceId, TaskId};
+use std::net::Ipv4Addr;
+
+fn service(id: u128, name: &str, port: u16) -> Service {
+    let spec = ServiceSpec {
+        name: name.into(),
+        labels: Labels::new(),
+        mode: ServiceMode::Replicated { replicas: 1 },
+        task: TaskSpec::default(),
+        update: None,
+        rollback: None,
+        endpoint: EndpointSpec::default(),
+    };
+    let ports = vec![PortConfig {
+        name: String::new(),
+        protocol: Protocol::Tcp,
+        target: 80,
+        published: port,
+        mode: PublishMode::Ingress,
+    }];
+    Service {
+        id: ServiceId(id),
+        meta: Meta::default(),
+        spec,
+        revision: 1,
+        previous_spec: None,
+        ports,
+        vips: vec![],
+        update_status: None,
+    }
+}
+
+fn task(id: u128, addr: u8, state: TaskState) -> Task {
+    Task {
+        id: TaskId(id),
+        meta: Meta::default(),
+        service: ServiceId(1),
+        service_name: "web".into(),
+        service_labels: Labels::new(),
+        slot: 1,
+        revision: 1,
+        node: Some(NodeId(1)),
+        desired: TaskState::Running,
+        status: TaskStatus { state, ..TaskStatus::default() },
+        networks: vec![Attachment { network: NetworkId(1), addr: Ipv4Net::new(Ipv4Addr::new(10, 0, 0, addr), 24) }],
+        not_before: None,
+        running_since: None,
+    }
+}
+
+fn tx(ops: Vec<Op>) -> Transaction {
+    Transaction { time: Time(1000), reads: vec![], ops }
+}
+
+#[test]
+fn a_stale_read_is_refused_and_changes_nothing() {
+    let mut s = Store::default();
+    s.apply(5, &tx(vec![Op::PutService(Box::new(service(1, "web", 80)))])).unwrap();
+    assert_eq!(s.version(Key::Service(ServiceId(1))), Version(5));
+    let mut t = tx(vec![Op::DeleteService(ServiceId(1))]);
+    t.reads = vec![(Key::Service(ServiceId(1)), Version(4))];
+    let e = s.apply(6, &t).unwrap_err();
+    assert_eq!(e.to_string(), "update out of sequence");
+    assert!(s.service_by_name("web").is_some());
+    t.reads = vec![(Key::Service(ServiceId(1)), Version(5))];
+    s.apply(7, &t).unwrap();
+    assert!(s.service_by_name("web").is_none() && s.port_owner(Protocol::Tcp, 80).is_none());
+}
+
+#[test]
+fn names_ports_addresses_have_one_owner() {
+    let mut s = Store::default();
+    s.apply(1, &tx(vec![Op::PutService(Box::new(service(1, "web", 80)))])).unwrap();
+    let e = s.apply(2, &tx(vec![Op::PutService(Box::new(service(2, "web", 81)))])).unwrap_err();
+    assert_eq!(e.to_string(), "name conflicts with an existing object: service web already exists");
+    let e = s.apply(3, &tx(vec![Op::PutService(Box::new(service(2, "db", 80)))])).unwrap_err();
+    assert!(e.to_string().starts_with("port '80' is already in use by service 'web' ("), "{e}");
+    s.apply(4, &tx(vec![Op::PutTask(Box::new(task(1, 9, TaskState::Running)))])).unwrap();
+    let second = Op::PutTask(Box::new(task(2, 9, TaskState::Pending)));
+    assert!(matches!(s.apply(5, &tx(vec![second.clone()])), Err(Refused::Address { .. })));
+    // An ended task holds its address no longer.
+    s.apply(6, &tx(vec![Op::PutTask(Box::new(task(1, 9, TaskState::Failed)))])).unwrap();
+    s.apply(7, &tx(vec![second])).unwrap();
+}
+
+#[test]
+fn reports_move_forward_and_only_from_the_own_node() {
+    let mut s = Store::default();
+    s.apply(1, &tx(vec![Op::PutTask(Box::new(task(1, 9, TaskState::Assigned)))])).unwrap();
+    let report = |node, state| Op::Status {
+        node: NodeId(node),
+        report: StatusReport { task: TaskId(1), status: TaskStatus { state, ..TaskStatus::default() } },
+    };
+    assert!(s.apply(2, &tx(vec![report(2, TaskState::Running)])).unwrap().is_empty());
+    assert_eq!(s.apply(3, &tx(vec![report(1, TaskState::Running)])).unwrap().len(), 1);
+    assert_eq!(s.task(TaskId(1)).unwrap().running_since, Some(Time(1000)));
+    assert!(s.apply(4, &tx(vec![report(1, TaskState::Preparing)])).unwrap().is_empty());
+    let back = Op::PutTask(Box::new(task(1, 9, TaskState::Pending)));
+    assert!(matches!(s.apply(5, &tx(vec![back])), Err(Refused::Backwards { .. })));
+}
+
+proptest! {
+    /// Two stores fed the same transactions are equal, and so is one restored from a dump; no address is held twice.
+    #[test]
+    fn deterministic_and_restorable(ops in prop::collection::vec((0u128..6, 1u8..6, 0usize..4, any::<bool>()), 1..60)) {
+        let states = [TaskState::Pending, TaskState::Running, TaskState::Failed, TaskState::Shutdown];
+        let (mut a, mut b) = (Store::default(), Store::default());
+        for (i, (id, addr, state, delete)) in ops.iter().enumerate() {
+            let op = if *delete { Op::DeleteTask(TaskId(*id)) } else { Op::PutTask(Box::new(task(*id, *addr, states[*state]))) };
+            let t = tx(vec![op]);
+            prop_assert_eq!(a.apply(i as u64 + 1, &t), b.apply(i as u64 + 1, &t));
+        }
+        let mut held = std::collections::BTreeSet::new();
+        for t in a.tasks().filter(|t| !t.status.state.is_terminal()) {
+            prop_assert!(held.insert(t.networks[0].addr.addr));
+            prop_assert_eq!(a.address_owner(NetworkId(1), t.networks[0].addr.addr), Some(crate::AddressOwner::Task(t.id)));
+        }
+        prop_assert_eq!(held.len(), a.index.addresses.len());
+        let r = Store::restore(a.dump()).unwrap();
+        prop_assert_eq!(r.tasks().collect::<Vec<_>>(), a.tasks().collect::<Vec<_>>());
+        prop_assert_eq!(r.index.addresses, a.index.addresses.clone());
+        prop_assert_eq!(r.index.by_node, a.index.by_node.clone());
+    }
+}

@@ -1,0 +1,138 @@
+//! Identities of cluster objects.
+//!
+//! An id is 128 random bits, shown as 25 characters of base 36 as Docker shows them (`swarm-semantics` 3.1). It is `Copy`
+//! and ordered, so that tables of a million tasks stay small. Random bits are drawn elsewhere and passed in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Characters of a printed id.
+const LEN: usize = 25;
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// A text that is not an id of a cluster object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid id {0:?}: an id has 25 characters of 0-9 and a-z")]
+pub struct InvalidId(pub String);
+
+fn encode(mut value: u128) -> [u8; LEN] {
+    let mut out = [b'0'; LEN];
+    for slot in out.iter_mut().rev() {
+        *slot = DIGITS[(value % 36) as usize];
+        value /= 36;
+    }
+    out
+}
+
+fn decode(text: &str) -> Result<u128, InvalidId> {
+    let bad = || InvalidId(text.chars().take(64).collect());
+    if text.len() != LEN {
+        return Err(bad());
+    }
+    text.chars().try_fold(0u128, |acc, c| {
+        let digit = match c {
+            '0'..='9' | 'a'..='z' => c.to_digit(36).ok_or_else(bad)?,
+            _ => return Err(bad()),
+        };
+        acc.checked_mul(36).and_then(|v| v.checked_add(u128::from(digit))).ok_or_else(bad)
+    })
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub u128);
+
+        impl $name {
+            /// The first 12 characters, as tables show ids.
+            #[must_use]
+            pub fn short(&self) -> String {
+                self.to_string().chars().take(12).collect()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // base-36 digits are ASCII
+                f.write_str(std::str::from_utf8(&encode(self.0)).unwrap_or_default())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                decode(text).map(Self)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+id! {
+    /// A swarm; also the `O` of its certificates.
+    ClusterId
+}
+id! {
+    /// A host that joined a swarm; also the `CN` of its certificate. A host that leaves and joins again is a new node.
+    NodeId
+}
+id! {
+    /// A service.
+    ServiceId
+}
+id! {
+    /// One attempt to run one replica: a task never moves, a replacement has a new id.
+    TaskId
+}
+id! {
+    /// A network of swarm scope.
+    NetworkId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_a_round_trip_at_the_edges() {
+        for value in [0, 1, 35, 36, u128::from(u64::MAX), u128::MAX] {
+            let id = TaskId(value);
+            assert_eq!(id.to_string().len(), 25);
+            assert_eq!(id.to_string().parse::<TaskId>(), Ok(id));
+        }
+    }
+
+    #[test]
+    fn order_of_text_is_order_of_value() {
+        assert!(TaskId(36).to_string() < TaskId(37).to_string());
+        assert!(TaskId(u128::MAX - 1).to_string() < TaskId(u128::MAX).to_string());
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused() {
+        for text in ["", "abc", "ABCDEFGHIJKLMNOPQRSTUVWXY", "zzzzzzzzzzzzzzzzzzzzzzzzz", "ééééééééééééé"] {
+            assert!(text.parse::<NodeId>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The one data model of Skep: ids, specs, objects and the messages that cross the doors between rooms.
+//!
+//! These types are used in memory, in the raft log and on the wire. Docker's JSON exists at the edge only (`api`, `cli`).
+//! What is persisted or sent must be readable by the version before and after: new fields carry `#[serde(default)]`,
+//! fields are never renamed. This crate never does I/O, reads no clock and draws no random numbers.
+
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod container;
+pub mod control;
+pub mod dataplane;
+pub mod digest;
+pub mod host;
+pub mod id;
+pub mod net;
+pub mod object;
+pub mod secret;
+pub mod spec;
+pub mod time;
+
+pub use id::{ClusterId, NetworkId, NodeId, ServiceId, TaskId};
+pub use net::Ipv4Net;
+pub use secret::Secret;
+pub use time::Time;

@@ -1,0 +1,486 @@
+//! What operators ask for: specs of clusters, nodes, services and networks.
+//!
+//! Field meanings and defaults: `swarm-semantics` 1.5 and 2.4. Durations are [`std::time::Duration`], memory is bytes, CPU is
+//! nano-CPUs (one core is 1,000,000,000).
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Ipv4Net, NetworkId, Secret};
+
+/// Labels of any object.
+pub type Labels = BTreeMap<String, String>;
+
+/// What a node is, by its certificate and by the operator's wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+pub enum Role {
+    /// Runs tasks.
+    #[default]
+    Worker,
+    /// Runs tasks and takes part in the cluster's decisions.
+    Manager,
+}
+
+/// Whether a node takes tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+pub enum Availability {
+    /// Takes new tasks.
+    #[default]
+    Active,
+    /// Keeps what it runs, takes nothing new.
+    Pause,
+    /// Gives its tasks away.
+    Drain,
+}
+
+/// What an operator wants of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct NodeSpec {
+    /// Optional name; host names serve as names when absent.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Labels for constraints (`node.labels.*`).
+    #[serde(default)]
+    pub labels: Labels,
+    /// Desired role.
+    pub role: Role,
+    /// Whether it takes tasks.
+    pub availability: Availability,
+}
+
+/// Settings of the whole swarm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterSpec {
+    /// Labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Tasks kept per slot, the live one included; negative keeps all. Default 5.
+    pub task_history_limit: i64,
+    /// Period of the agents' heartbeats as shown to clients. Default 5 s; failure detection is faster (see `manager`).
+    pub heartbeat_period: Duration,
+    /// Lifetime of node certificates. Default 90 days, minimum one hour.
+    pub node_cert_expiry: Duration,
+    /// Raft entries between snapshots. Default 10,000.
+    pub snapshot_interval: u64,
+    /// Managers keep their keys sealed on disk and need the unlock key after a restart (`swarm-semantics` 6.5).
+    #[serde(default)]
+    pub auto_lock: bool,
+    /// What the operator wants of the root.
+    #[serde(default)]
+    pub ca: CaSpec,
+}
+
+/// What the operator wants of the swarm's root certificate (`swarm-semantics` 6.6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct CaSpec {
+    /// Root certificate to use from now on, PEM; empty keeps the one in use. In requests only: never stored here, never shown.
+    #[serde(default)]
+    pub signing_cert: String,
+    /// Its key, PEM. As `signing_cert`.
+    #[serde(default)]
+    pub signing_key: Secret,
+    /// Raised to have a new root made.
+    #[serde(default)]
+    pub force_rotate: u64,
+}
+
+impl Default for ClusterSpec {
+    fn default() -> Self {
+        Self {
+            labels: Labels::new(),
+            task_history_limit: 5,
+            heartbeat_period: Duration::from_secs(5),
+            node_cert_expiry: Duration::from_secs(90 * 24 * 3600),
+            snapshot_interval: 10_000,
+            auto_lock: false,
+            ca: CaSpec::default(),
+        }
+    }
+}
+
+/// A service as its operator describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// Unique name; a DNS label of at most 63 characters.
+    pub name: String,
+    /// Labels of the service.
+    #[serde(default)]
+    pub labels: Labels,
+    /// How many tasks.
+    pub mode: ServiceMode,
+    /// What each task runs.
+    pub task: TaskSpec,
+    /// How to change running tasks; absent means the defaults of [`UpdateConfig`].
+    #[serde(default)]
+    pub update: Option<UpdateConfig>,
+    /// How to roll back; absent means the defaults.
+    #[serde(default)]
+    pub rollback: Option<UpdateConfig>,
+    /// Names and published ports.
+    #[serde(default)]
+    pub endpoint: EndpointSpec,
+}
+
+/// How many tasks a service has. Global services and jobs come with the orchestration issue and are refused until then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceMode {
+    /// A number of interchangeable replicas.
+    Replicated {
+        /// How many.
+        replicas: u64,
+    },
+}
+
+impl ServiceMode {
+    /// Number of replicas asked for.
+    #[must_use]
+    pub fn replicas(&self) -> u64 {
+        match self {
+            Self::Replicated { replicas } => *replicas,
+        }
+    }
+}
+
+/// What a task runs and under which rules. A change of this (or of the endpoint) replaces running tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct TaskSpec {
+    /// The container.
+    pub container: ContainerSpec,
+    /// Limits and reservations.
+    #[serde(default)]
+    pub resources: Resources,
+    /// When a dead task is replaced.
+    #[serde(default)]
+    pub restart: Option<RestartPolicy>,
+    /// Where it may run.
+    #[serde(default)]
+    pub placement: Placement,
+    /// Networks it is attached to.
+    #[serde(default)]
+    pub networks: Vec<NetworkAttachmentSpec>,
+    /// Counter that makes every task dirty when raised (`service update --force`).
+    #[serde(default)]
+    pub force_update: u64,
+    /// Registry credentials for the nodes' pulls, as sent in `X-Registry-Auth`; never shown.
+    #[serde(default)]
+    pub registry_auth: Option<String>,
+}
+
+/// A container of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct ContainerSpec {
+    /// Image reference, with digest when it was pinned.
+    pub image: String,
+    /// Labels of the container.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Replaces the image's ENTRYPOINT.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Replaces the image's CMD.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Host name inside; empty means the short container id.
+    #[serde(default)]
+    pub hostname: String,
+    /// `KEY=value` (or `KEY`, which removes a variable of the image).
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Working directory.
+    #[serde(default)]
+    pub dir: String,
+    /// `user[:group]`.
+    #[serde(default)]
+    pub user: String,
+    /// Pseudo-terminal.
+    #[serde(default)]
+    pub tty: bool,
+    /// Keep standard input open.
+    #[serde(default)]
+    pub open_stdin: bool,
+    /// Root filesystem read-only.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Mounts.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// Signal that asks it to stop; empty means the image's or SIGTERM.
+    #[serde(default)]
+    pub stop_signal: String,
+    /// Time between the stop signal and SIGKILL; absent means 10 s.
+    #[serde(default)]
+    pub stop_grace: Option<Duration>,
+    /// Extra lines of /etc/hosts in the form `IP name`.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// A small init as pid 1; accepted only when false or absent until it is built.
+    #[serde(default)]
+    pub init: Option<bool>,
+}
+
+/// Kind of a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A directory or file of the host.
+    Bind,
+    /// A volume of the node.
+    Volume,
+    /// Memory.
+    Tmpfs,
+}
+
+/// A mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// What kind.
+    pub kind: MountKind,
+    /// Host path or volume name; empty for tmpfs and anonymous volumes.
+    #[serde(default)]
+    pub source: String,
+    /// Absolute path inside.
+    pub target: String,
+    /// Not writable.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Labels for a volume created by this mount.
+    #[serde(default)]
+    pub volume_labels: Labels,
+    /// Do not copy the image's content into a new volume.
+    #[serde(default)]
+    pub no_copy: bool,
+    /// Size limit of a tmpfs in bytes; 0 is unlimited.
+    #[serde(default)]
+    pub tmpfs_size: u64,
+    /// Mode of a tmpfs; 0 means 1777.
+    #[serde(default)]
+    pub tmpfs_mode: u32,
+}
+
+/// Limits and reservations. Zero means none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Resources {
+    /// CPU limit in nano-CPUs.
+    #[serde(default)]
+    pub limit_nano_cpus: u64,
+    /// Memory limit in bytes.
+    #[serde(default)]
+    pub limit_memory: u64,
+    /// Limit of processes.
+    #[serde(default)]
+    pub limit_pids: u64,
+    /// CPU reserved, in nano-CPUs, for placement.
+    #[serde(default)]
+    pub reserve_nano_cpus: u64,
+    /// Memory reserved in bytes, for placement.
+    #[serde(default)]
+    pub reserve_memory: u64,
+}
+
+/// When a dead task is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum RestartCondition {
+    /// Never.
+    None,
+    /// When it ended other than with exit code 0.
+    OnFailure,
+    /// Always.
+    #[default]
+    Any,
+}
+
+/// Restart policy (`swarm-semantics` 4.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    /// When.
+    pub condition: RestartCondition,
+    /// Wait before the replacement runs. Default 5 s.
+    pub delay: Duration,
+    /// Replacements per slot and spec revision; 0 is unlimited.
+    pub max_attempts: u64,
+    /// Only attempts in this window count; 0 counts all.
+    pub window: Duration,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self { condition: RestartCondition::Any, delay: Duration::from_secs(5), max_attempts: 0, window: Duration::ZERO }
+    }
+}
+
+/// Where tasks may run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Placement {
+    /// Expressions such as `node.role == manager`, all of which must hold.
+    #[serde(default)]
+    pub constraints: Vec<String>,
+    /// Most tasks of the service on one node; 0 is unlimited.
+    #[serde(default)]
+    pub max_replicas: u64,
+    /// Platforms of the image as (os, architecture); an empty list or field allows any.
+    #[serde(default)]
+    pub platforms: Vec<(String, String)>,
+}
+
+/// Attachment of a service to a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkAttachmentSpec {
+    /// The network, resolved to its id when the spec was accepted.
+    pub target: NetworkId,
+    /// Additional names of the service on it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+}
+
+/// What to do when an update fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum FailureAction {
+    /// Stop updating.
+    #[default]
+    Pause,
+    /// Go on.
+    Continue,
+    /// Return to the previous spec.
+    Rollback,
+}
+
+/// Which comes first in an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum UpdateOrder {
+    /// The old task stops before the new one starts.
+    #[default]
+    StopFirst,
+    /// The new task runs before the old one stops.
+    StartFirst,
+}
+
+/// How running tasks are replaced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UpdateConfig {
+    /// Slots at a time; 0 means all. Default 1.
+    pub parallelism: u64,
+    /// Wait after each slot.
+    pub delay: Duration,
+    /// What to do on failure.
+    pub failure_action: FailureAction,
+    /// How long a new task is watched for failure. Default 5 s.
+    pub monitor: Duration,
+    /// Failures tolerated, 0..=1.
+    pub max_failure_ratio: f32,
+    /// Which comes first.
+    pub order: UpdateOrder,
+}
+
+impl Eq for UpdateConfig {}
+
+impl Default for UpdateConfig {
+    fn default() -> Self {
+        Self {
+            parallelism: 1,
+            delay: Duration::ZERO,
+            failure_action: FailureAction::Pause,
+            monitor: Duration::from_secs(5),
+            max_failure_ratio: 0.0,
+            order: UpdateOrder::StopFirst,
+        }
+    }
+}
+
+/// How a service's name is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum EndpointMode {
+    /// One virtual address per network.
+    #[default]
+    Vip,
+    /// The addresses of the tasks.
+    Dnsrr,
+}
+
+/// Transport protocol of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// `tcp` or `udp`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// Where a port is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum PublishMode {
+    /// On every node of the swarm.
+    #[default]
+    Ingress,
+    /// On the nodes that run a task.
+    Host,
+}
+
+/// A published port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortConfig {
+    /// Optional name.
+    #[serde(default)]
+    pub name: String,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Port in the container, 1..=65535.
+    pub target: u16,
+    /// Port outside; 0 lets the swarm choose one from 30000..=32767.
+    #[serde(default)]
+    pub published: u16,
+    /// Where.
+    #[serde(default)]
+    pub mode: PublishMode,
+}
+
+/// Names and ports of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct EndpointSpec {
+    /// How the name is answered.
+    pub mode: EndpointMode,
+    /// Published ports.
+    #[serde(default)]
+    pub ports: Vec<PortConfig>,
+}
+
+/// A network of swarm scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Unique name.
+    pub name: String,
+    /// Labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Subnet; the next free one of the pool when absent.
+    #[serde(default)]
+    pub subnet: Option<Ipv4Net>,
+    /// Gateway; the first address when absent.
+    #[serde(default)]
+    pub gateway: Option<Ipv4Addr>,
+    /// No way out of the network.
+    #[serde(default)]
+    pub internal: bool,
+    /// Plain containers may join.
+    #[serde(default)]
+    pub attachable: bool,
+    /// The network of the published ports; there is one.
+    #[serde(default)]
+    pub ingress: bool,
+    /// Driver options as given.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}

@@ -1,0 +1,76 @@
+//! Calls between managers, and between agents and managers: TLS 1.3 with certificates on both sides, HTTP/2, MessagePack.
+//!
+//! This crate moves messages and says who sent them. It must never decide anything: what a message means is the business of
+//! the [`Handler`].
+
+#![deny(unsafe_code)]
+
+mod client;
+mod clock;
+mod codec;
+mod conn;
+mod connect;
+pub mod message;
+mod server;
+mod tls;
+
+pub use client::{Client, SessionStream, fetch_root, request_certificate};
+pub use clock::SystemClock;
+pub use conn::PeerInfo;
+pub use message::{ControlAnswer, ControlCall, Payload, RaftMessage, Registration, RootAnswer};
+pub use server::{Handler, Incoming, Server};
+pub use tls::{Credentials, Tls};
+
+use std::time::Duration;
+
+/// How long a TCP connection and its handshake may take each; a powered-off host is noticed after this.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection with nothing heard is asked for a sign of life after this.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
+/// A connection that gives no sign of life for this long is dead.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Largest message. Control answers list whole tables; raft messages are below 4 MiB.
+pub const MAX_MESSAGE: usize = 32 * 1024 * 1024;
+
+/// Why a call got no answer of the other side's handler.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WireError {
+    /// No connection, or it broke.
+    #[error("connect to {addr}: {cause}")]
+    Connect {
+        /// Address.
+        addr: String,
+        /// Cause.
+        cause: String,
+    },
+    /// No answer in time.
+    #[error("call {addr}: no answer within {after:?}")]
+    Timeout {
+        /// Address.
+        addr: String,
+        /// Limit.
+        after: Duration,
+    },
+    /// The other side refuses this caller.
+    #[error("call {addr}: permission denied: {message}")]
+    Denied {
+        /// Address.
+        addr: String,
+        /// Its words.
+        message: String,
+    },
+    /// The other side failed.
+    #[error("call {addr}: {message}")]
+    Failed {
+        /// Address.
+        addr: String,
+        /// Its words.
+        message: String,
+    },
+    /// Certificates or keys cannot be used.
+    #[error(transparent)]
+    Pki(#[from] skep_pki::PkiError),
+    /// TLS cannot be set up with them.
+    #[error("set up TLS: {0}")]
+    Tls(String),
+}

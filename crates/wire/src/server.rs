@@ -1,0 +1,238 @@
+//! The listening side: accept loop, handshake, and the check of who may call what. Must never hand a call to the handler whose
+//! caller has no right to make it by its certificate.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use skep_pki::Identity;
+use skep_types::control::{AgentMessage, CertificateRequest, ControlError, IssuedCertificate, ManagerMessage};
+use skep_types::spec::Role;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::conn::{Conn, PeerInfo};
+use crate::message::{CertificateAnswer, ControlAnswer, ControlCall, Empty, Payload, RaftAnswer, RaftMessage, RootAnswer};
+use crate::{CONNECT_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE, Tls};
+
+/// Generated glue.
+#[allow(missing_docs, unreachable_pub, clippy::all, unused)]
+pub(crate) mod rpc {
+    include!(concat!(env!("OUT_DIR"), "/skep.Ca.rs"));
+    include!(concat!(env!("OUT_DIR"), "/skep.Raft.rs"));
+    include!(concat!(env!("OUT_DIR"), "/skep.Control.rs"));
+    include!(concat!(env!("OUT_DIR"), "/skep.Dispatcher.rs"));
+}
+
+/// Handshakes going on at once; more strangers than this have to wait in the kernel's queue.
+const HANDSHAKES: usize = 256;
+/// Accepted connections not yet taken by HTTP; taken at once, so this is only a hand-over.
+const ACCEPTED: usize = 16;
+/// Messages to one agent that wait for its connection; then the session's task waits.
+const SESSION_OUT: usize = 16;
+
+/// What a manager does with calls. Who calls is already verified.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// The swarm's root certificate, and the time here.
+    async fn root(&self) -> RootAnswer;
+    /// A first certificate for a joiner.
+    async fn issue(&self, request: CertificateRequest) -> Result<IssuedCertificate, ControlError>;
+    /// A new certificate for a node of the swarm.
+    async fn renew(&self, who: Identity, csr: String) -> Result<IssuedCertificate, ControlError>;
+    /// A raft message from another manager.
+    async fn raft(&self, who: Identity, message: RaftMessage) -> Result<Vec<u8>, String>;
+    /// A call from another manager.
+    async fn control(&self, who: Identity, call: ControlCall) -> ControlAnswer;
+    /// An agent's session; lasts until this returns.
+    async fn session(&self, who: Identity, peer: SocketAddr, incoming: Incoming, out: mpsc::Sender<ManagerMessage>);
+}
+
+/// What an agent sends in its session; ends when the agent ended it or its connection broke.
+pub type Incoming = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = AgentMessage> + Send>>;
+
+/// A listening server. Stops, and cuts its connections, when dropped.
+#[derive(Debug)]
+pub struct Server {
+    stop: watch::Sender<bool>,
+    addr: SocketAddr,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+impl Server {
+    /// Serves on `listener` until dropped.
+    ///
+    /// # Errors
+    /// If the listener has no address.
+    pub fn start(listener: TcpListener, tls: Tls, handler: Arc<dyn Handler>) -> std::io::Result<Self> {
+        let addr = listener.local_addr()?;
+        let (stop, stopped) = watch::channel(false);
+        let (tx, rx) = mpsc::channel(ACCEPTED);
+        tokio::spawn(accept(listener, tls, tx, stopped.clone()));
+        let service = Service(handler);
+        let ca = rpc::ca_server::CaServer::new(service.clone());
+        let raft = rpc::raft_server::RaftServer::new(service.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let control = rpc::control_server::ControlServer::new(service.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let dispatcher = rpc::dispatcher_server::DispatcherServer::new(service)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let router = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .initial_stream_window_size(4 * 1024 * 1024)
+            .initial_connection_window_size(16 * 1024 * 1024)
+            .add_service(ca)
+            .add_service(raft)
+            .add_service(control)
+            .add_service(dispatcher);
+        let mut until = stopped;
+        tokio::spawn(async move {
+            let end = async move {
+                // An error means that the server is gone, which is the same.
+                let _ = until.wait_for(|s| *s).await;
+            };
+            if let Err(e) = router.serve_with_incoming_shutdown(ReceiverStream::new(rx), end).await {
+                tracing::warn!(error = %e, "wire: server ended");
+            }
+        });
+        Ok(Self { stop, addr })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Tls,
+    tx: mpsc::Sender<Result<Conn, std::io::Error>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let slots = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            a = listener.accept() => a,
+            _ = stop.wait_for(|s| *s) => return,
+        };
+        let (tcp, remote) = match accepted {
+            Ok(a) => a,
+            Err(e) => {
+                tracing::warn!(error = %e, "wire: accept");
+                // Out of file descriptors, most likely: do not spin.
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (tls, tx, stop) = (tls.clone(), tx.clone(), stop.clone());
+        tokio::spawn(async move {
+            match handshake(tcp, remote, &tls, stop).await {
+                // The server may have ended meanwhile.
+                Ok(c) => drop(tx.send(Ok(c)).await),
+                Err(e) => tracing::debug!(%remote, error = %e, "wire: handshake failed"),
+            }
+            drop(slot);
+        });
+    }
+}
+
+async fn handshake(
+    tcp: TcpStream,
+    remote: SocketAddr,
+    tls: &Tls,
+    stop: watch::Receiver<bool>,
+) -> Result<Conn, Box<dyn std::error::Error + Send + Sync>> {
+    tcp.set_nodelay(true)?;
+    let acceptor = TlsAcceptor::from(tls.state().server.clone());
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, acceptor.accept(tcp)).await??;
+    let identity = match stream.get_ref().1.peer_certificates().and_then(|c| c.first()) {
+        Some(cert) => Some(skep_pki::identity(cert)?),
+        None => None,
+    };
+    Ok(Conn::new(stream, PeerInfo { remote, identity }, stop))
+}
+
+#[derive(Clone)]
+struct Service(Arc<dyn Handler>);
+
+fn peer<T>(r: &Request<T>) -> Result<PeerInfo, Status> {
+    r.extensions().get::<PeerInfo>().copied().ok_or_else(|| Status::internal("connection without a peer"))
+}
+
+fn node<T>(r: &Request<T>) -> Result<Identity, Status> {
+    peer(r)?.identity.ok_or_else(|| Status::unauthenticated("a certificate of the swarm is needed"))
+}
+
+fn manager<T>(r: &Request<T>) -> Result<Identity, Status> {
+    let who = node(r)?;
+    if who.role == Role::Manager {
+        Ok(who)
+    } else {
+        Err(Status::permission_denied("Permission denied: unauthorized peer role: rpc error: only managers may do this"))
+    }
+}
+
+#[async_trait]
+impl rpc::ca_server::Ca for Service {
+    async fn root(&self, _: Request<Empty>) -> Result<Response<RootAnswer>, Status> {
+        Ok(Response::new(self.0.root().await))
+    }
+
+    async fn issue(&self, r: Request<CertificateRequest>) -> Result<Response<CertificateAnswer>, Status> {
+        Ok(Response::new(CertificateAnswer(self.0.issue(r.into_inner()).await)))
+    }
+
+    async fn renew(&self, r: Request<CertificateRequest>) -> Result<Response<CertificateAnswer>, Status> {
+        let who = node(&r)?;
+        Ok(Response::new(CertificateAnswer(self.0.renew(who, r.into_inner().csr).await)))
+    }
+}
+
+#[async_trait]
+impl rpc::raft_server::Raft for Service {
+    async fn call(&self, r: Request<RaftMessage>) -> Result<Response<RaftAnswer>, Status> {
+        let who = manager(&r)?;
+        let bytes = self.0.raft(who, r.into_inner()).await.map_err(Status::failed_precondition)?;
+        Ok(Response::new(RaftAnswer { bytes: Payload(bytes) }))
+    }
+}
+
+#[async_trait]
+impl rpc::control_server::Control for Service {
+    async fn call(&self, r: Request<ControlCall>) -> Result<Response<ControlAnswer>, Status> {
+        let who = manager(&r)?;
+        Ok(Response::new(self.0.control(who, r.into_inner()).await))
+    }
+}
+
+type Outgoing = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<ManagerMessage, Status>> + Send>>;
+
+#[async_trait]
+impl rpc::dispatcher_server::Dispatcher for Service {
+    type SessionStream = Outgoing;
+
+    async fn session(&self, r: Request<Streaming<AgentMessage>>) -> Result<Response<Outgoing>, Status> {
+        let (who, peer) = (node(&r)?, peer(&r)?);
+        let (tx, rx) = mpsc::channel(SESSION_OUT);
+        let handler = self.0.clone();
+        let incoming: Incoming = Box::pin(r.into_inner().map_while(Result::ok));
+        tokio::spawn(async move { handler.session(who, peer.remote, incoming, tx).await });
+        Ok(Response::new(Box::pin(ReceiverStream::new(rx).map(Ok))))
+    }
+}

@@ -1,0 +1,37 @@
+//! Chores of the house: `cargo xtask house`, `cargo xtask test`, `cargo xtask sim`, `cargo xtask bench swarm` and `cargo xtask bench control`.
+
+mod bench;
+mod house;
+mod mutants;
+mod packages;
+mod sim;
+mod test;
+mod turn;
+mod workspace;
+
+use std::process::ExitCode;
+
+/// What `cargo xtask` without a chore says.
+const USAGE: &str = "usage: cargo xtask CHORE
+
+  house                  check how the code is laid out
+  test [ARGS…]           install what the tests need, build skep, run all tests; ARGS go to `cargo nextest run`
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["house"] => house::run(),
+        ["test", extra @ ..] => test::run(extra),
+        ["bench", "control", options @ ..] => bench::run_control(options),
+        ["mutants", words @ ..] => mutants::run(words),
+        ["sim", options @ ..] => sim::run(options),
+        ["bench", "swarm", options @ ..] => bench::run(options),
+        _ => Err(format!("{USAGE}{}{}{}", sim::USAGE, mutants::USAGE, bench::USAGE)),
+    };
+    result.unwrap_or_else(|e| {
+        eprintln!("xtask: {e}");
+        ExitCode::FAILURE
+    })
+}
