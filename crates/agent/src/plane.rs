@@ -14,12 +14,13 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A task waits this long at most for the data plane that came with it; the executor waits for its networks itself.
 const WAIT: Duration = Duration::from_secs(10);
 const FILE: &str = "dataplane.json";
+/// It is written down this often at most: what a restart without any manager begins with may be so old.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(crate) struct Plane {
     wanted: watch::Sender<(u64, Option<DataPlane>)>,
     applied: watch::Receiver<u64>,
-    files: Files,
 }
 
 impl Plane {
@@ -29,6 +30,7 @@ impl Plane {
         let known: Option<DataPlane> = files.named(FILE);
         let (wanted, mut rx) = watch::channel((u64::from(known.is_some()), known));
         rx.mark_changed();
+        tokio::spawn(save(wanted.subscribe(), files));
         tokio::spawn(async move {
             while rx.changed().await.is_ok() {
                 loop {
@@ -51,7 +53,7 @@ impl Plane {
                 }
             }
         });
-        Self { wanted, applied, files }
+        Self { wanted, applied }
     }
 
     /// Digest of what is wanted now; 0 if nothing is.
@@ -60,7 +62,6 @@ impl Plane {
     }
 
     pub(crate) fn set(&self, plane: DataPlane) {
-        self.files.put_named(FILE, &plane);
         self.wanted.send_modify(|w| *w = (w.0 + 1, Some(plane)));
     }
 
@@ -70,5 +71,17 @@ impl Plane {
         let mut applied = self.applied.clone();
         // Late or gone: the executor says what is missing then.
         let _ = tokio::time::timeout(WAIT, applied.wait_for(|a| *a >= number)).await;
+    }
+}
+
+/// Writes down what is wanted, until nobody wants anything any more.
+async fn save(mut wanted: watch::Receiver<(u64, Option<DataPlane>)>, files: Files) {
+    // Nothing is written once the agent has stopped: the host may have left the swarm since.
+    while wanted.changed().await.is_ok() && wanted.has_changed().is_ok() {
+        let plane = wanted.borrow_and_update().1.clone();
+        if let Some(p) = plane {
+            files.put_named(FILE, &p);
+        }
+        tokio::time::sleep(SAVE_EVERY).await;
     }
 }

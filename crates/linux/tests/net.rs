@@ -13,7 +13,7 @@ use std::net::Ipv4Addr;
 use skep_engine::net::{LocalNetworkSpec, NetError, NetworkRequest, PortMap};
 use skep_netplan::Ns;
 use skep_types::dataplane::{
-    DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView,
+    DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView, View,
 };
 use skep_types::spec::Protocol;
 use skep_types::{NetworkId, NodeId};
@@ -53,7 +53,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
         ingress_addr: Some(ingress(own)),
         data_path_port: 4789,
         peers: peers.map(|n| Peer { node: node(n), addr: underlay(n), ingress_addr: ingress(n) }).collect(),
-        networks: vec![OverlayView {
+        networks: vec![View::new(OverlayView {
             id: OVERLAY,
             name: "net".to_owned(),
             vni: 4097,
@@ -75,12 +75,12 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
                 vip: Some(ip(VIP)),
                 backends: backends.iter().map(|n| overlay(*n)).collect(),
             }],
-        }],
-        ingress: Some(IngressView {
+        })],
+        ingress: Some(View::new(IngressView {
             vni: 4096,
             subnet: "10.255.0.0/24".parse().unwrap(),
             ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
-        }),
+        })),
     }
 }
 

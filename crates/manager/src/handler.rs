@@ -99,7 +99,7 @@ impl Shared {
                 match self.ask(&addr, call.clone(), left).await {
                     Ok(ControlAnswer::NotLeader { .. }) => {}
                     Ok(other) => return Ok(other),
-                    Err(e) => tracing::debug!(error = %e, "call to the leader failed"),
+                    Err(e) => tracing::debug!(node = %self.config.node, error = %e, "call to the leader failed"),
                 }
             }
             // Any manager of an election that is under way is known within a second or two.

@@ -15,6 +15,7 @@ use skep_types::{ClusterId, Ipv4Net, NetworkId, NodeId, Secret};
 use skep_wire::{ControlAnswer, ControlCall, Handler};
 use tokio::sync::{mpsc, watch};
 
+use crate::dispatch::Planes;
 use crate::error::rpc;
 use crate::handler::Door;
 use crate::links::{Contacts, Links, RaftLinks};
@@ -101,6 +102,7 @@ impl Manager {
         let raft = Raft::open(rc, config.storage.clone(), config.keys.clone(), Arc::new(way), tables.clone()).await?;
         raft.set_snapshot_every(snapshot_every);
         let (tx, rx) = mpsc::channel(statuses::QUEUE);
+        let planes = Planes::new(&tables);
         let shared = Arc::new(Shared {
             config,
             raft,
@@ -116,6 +118,7 @@ impl Manager {
             attached: watch::channel(false).0,
             sessions: Heard::default(),
             heard: Heard::default(),
+            planes,
             statuses: tx,
             stop: watch::channel(false).0,
         });

@@ -29,6 +29,9 @@ pub(crate) async fn run(s: &Arc<Shared>) {
             }
         }
         remove_strangers(s).await;
+        if let Err(e) = retire_lost(s).await {
+            tracing::warn!(error = %e, "roles: cannot note who is no member any more");
+        }
         tokio::select! {
             biased;
             _ = changed.changed() => {}
@@ -52,8 +55,49 @@ async fn remove_strangers(s: &Shared) {
     }
 }
 
+/// Raft ids that the tables know and the group does not.
+fn lost(s: &Shared) -> Vec<(NodeId, u64)> {
+    let members = s.raft.metrics().members;
+    let known = |raft_id| members.iter().any(|m| m.peer.id == raft_id);
+    let store = s.store();
+    store.nodes().filter_map(|n| Some((n.id, n.manager.as_ref()?.raft_id))).filter(|(_, raft_id)| !known(*raft_id)).collect()
+}
+
+/// A manager that was taken out of the group and promoted again before its role changed, or before its leader could note it,
+/// must join anew: its old raft id is retired, so that it is told.
+async fn retire_lost(s: &Arc<Shared>) -> Result<(), WriteError> {
+    let _one_at_a_time = s.membership.lock().await;
+    let before = lost(s);
+    if before.is_empty() {
+        return Ok(());
+    }
+    // What the core shows of its members may be a moment old.
+    tokio::time::sleep(AGAIN).await;
+    let now = lost(s);
+    for (node, raft_id) in before.into_iter().filter(|l| now.contains(l)) {
+        tracing::info!(%node, "roles: no member of the managers any more; it joins them anew");
+        s.decide(|store| {
+            let mut t = Transaction { time: s.clock.now(), ..Transaction::default() };
+            if let Some(n) = store.node(node).filter(|n| n.manager.as_ref().is_some_and(|m| m.raft_id == raft_id)) {
+                let mut n = (**n).clone();
+                n.manager = None;
+                n.retired_raft_id = raft_id;
+                t.reads.push((Key::Node(node), store.version(Key::Node(node))));
+                t.ops.push(Op::PutNode(Box::new(n)));
+            }
+            Ok::<_, WriteError>((t, ()))
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 async fn demote(s: &Arc<Shared>, node: NodeId) -> Result<(), WriteError> {
     let _one_at_a_time = s.membership.lock().await;
+    if s.store().node(node).is_none_or(|n| n.spec.role != Role::Worker) {
+        // Promoted again while this waited.
+        return Ok(());
+    }
     let members = s.raft.metrics().members;
     let id = node.to_string();
     if node == s.config.node {

@@ -9,6 +9,7 @@ use skep_types::clock::Clock;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::dispatch::Planes;
 use crate::error::WriteError;
 use crate::links::{Contacts, Links};
 use crate::manager::ManagerConfig;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Heard,
     /// When each node was last heard by any manager, on the leader.
     pub(crate) heard: Heard,
+    /// What sessions share of the data plane.
+    pub(crate) planes: Planes,
     pub(crate) statuses: mpsc::Sender<Batch>,
     pub(crate) stop: watch::Sender<bool>,
 }

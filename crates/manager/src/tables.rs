@@ -161,7 +161,7 @@ impl StateMachine for Tables {
                 let mut store = lock(&self.store);
                 let outcome = store.apply(index, &t);
                 if let Some(o) = &self.observer {
-                    o.applied(index, &t, outcome.as_deref(), &store);
+                    o.applied(index, bytes, &t, outcome.as_deref(), &store);
                 }
                 match outcome {
                     Err(e) => Applied::Refused(e),

@@ -142,7 +142,7 @@ impl Facts {
     /// The managers' view of an overlay network.
     #[must_use]
     pub fn overlay(&self, id: &str) -> Option<&OverlayView> {
-        self.member.as_ref()?.plane.networks.iter().find(|n| n.id.to_string() == id)
+        self.member.as_ref()?.plane.networks.iter().find(|n| n.id.to_string() == id).map(|v| &**v)
     }
 
     /// Interfaces connected to the given network.

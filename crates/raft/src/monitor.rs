@@ -97,7 +97,7 @@ impl Monitor {
         // These fail only when the core has stopped.
         let entries = applied.unwrap_or(0).saturating_sub(snapshot.unwrap_or(0));
         let many = entries >= self.snapshot_every.load(Ordering::Relaxed);
-        if applied > snapshot && (many || self.log.bytes_after(snapshot) > self.config.snapshot_bytes) {
+        if applied > snapshot && (many || self.log.exceeds(snapshot, self.config.snapshot_bytes)) {
             drop(self.raft.trigger().snapshot().await);
         }
         if let Some(upto) =

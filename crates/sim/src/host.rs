@@ -30,6 +30,8 @@ const ROOT: &str = include_str!("../data/root.pem");
 const ROOT_KEY: &str = include_str!("../data/root.key");
 const REQUEST: &str = include_str!("../data/request.csr");
 const CLUSTER: ClusterId = ClusterId(4711);
+/// A certificate that takes longer is asked for at another manager.
+const RENEW: Duration = Duration::from_secs(10);
 /// Pause before joining raft, or a change of role, is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -333,6 +335,7 @@ fn raft_id(clock: &Arc<dyn Clock>) -> u64 {
 async fn watch(world: Arc<World>, index: usize, incarnation: u64, mut events: mpsc::Receiver<AgentEvent>) {
     let host = &world.hosts[index];
     while let Some(e) = events.recv().await {
+        tracing::debug!(index, event = ?e, "sim: the agent hears");
         if host.incarnation() != incarnation {
             return;
         }
@@ -379,12 +382,14 @@ async fn role_changes(world: &Arc<World>, index: usize, incarnation: u64) {
     let managers = host.lock().managers.clone();
     for (_, addr) in managers {
         let Some(handler) = outlet.handler_at(&addr).await else { continue };
-        let cert = match handler.renew(who, REQUEST.into()).await {
-            Ok(c) => c,
-            Err(e) => {
+        // A manager that dies meanwhile never answers.
+        let cert = match tokio::time::timeout(RENEW, handler.renew(who, REQUEST.into())).await {
+            Ok(Ok(c)) => c,
+            Ok(Err(e)) => {
                 tracing::debug!(index, error = %e, "sim: no certificate");
                 continue;
             }
+            Err(_) => continue,
         };
         tracing::debug!(index, role = ?cert.role, "sim: new certificate");
         if host.incarnation() != incarnation {

@@ -81,6 +81,8 @@ async fn simulation(seed: u64, size: Size, events: &Schedule) -> Report {
     if check.violation().is_none() {
         settle(&world).await;
     }
+    // Hosts and world hold each other: what is left must not outlive the simulation.
+    world.hosts.iter().for_each(|h| h.kill(true));
     let (transactions, trace) = check.summary();
     Report { seconds: start.elapsed().as_secs(), transactions, trace, violation: check.violation() }
 }

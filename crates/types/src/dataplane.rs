@@ -2,8 +2,10 @@
 
 use std::hash::{Hash, Hasher};
 use std::net::Ipv4Addr;
+use std::ops::Deref;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Fnv;
 use crate::spec::Protocol;
@@ -25,9 +27,9 @@ pub struct DataPlane {
     /// Every other node that is a member, dead or alive.
     pub peers: Vec<Peer>,
     /// Overlay networks with at least one task on this node.
-    pub networks: Vec<OverlayView>,
+    pub networks: Vec<View<OverlayView>>,
     /// Ports published on every node.
-    pub ingress: Option<IngressView>,
+    pub ingress: Option<View<IngressView>>,
 }
 
 impl DataPlane {
@@ -37,6 +39,62 @@ impl DataPlane {
         let mut h = Fnv::default();
         self.hash(&mut h);
         h.finish().max(1)
+    }
+}
+
+/// A part of the data plane that many nodes share: cheap to clone, to hash and to compare, since its digest is counted once.
+#[derive(Debug, Clone)]
+pub struct View<T>(Arc<(u64, T)>);
+
+impl<T: Hash> View<T> {
+    /// Counts the digest.
+    pub fn new(value: T) -> Self {
+        let mut h = Fnv::default();
+        value.hash(&mut h);
+        Self(Arc::new((h.finish(), value)))
+    }
+}
+
+impl<T: Hash + Clone> View<T> {
+    /// A copy that may be changed, changed.
+    #[must_use]
+    pub fn with(&self, change: impl FnOnce(&mut T)) -> Self {
+        let mut value = self.0.1.clone();
+        change(&mut value);
+        Self::new(value)
+    }
+}
+
+impl<T> Deref for View<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0.1
+    }
+}
+
+impl<T: PartialEq> PartialEq for View<T> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || *self.0 == *other.0
+    }
+}
+
+impl<T: Eq> Eq for View<T> {}
+
+impl<T> Hash for View<T> {
+    fn hash<H: Hasher>(&self, h: &mut H) {
+        self.0.0.hash(h);
+    }
+}
+
+impl<T: Serialize> Serialize for View<T> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.0.1.serialize(s)
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Hash> Deserialize<'de> for View<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        T::deserialize(d).map(Self::new)
     }
 }
 

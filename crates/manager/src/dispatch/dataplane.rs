@@ -2,14 +2,17 @@
 //! a task that is being stopped among those that take requests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use skep_state::{Change, Store};
 use skep_types::dataplane::{
-    DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView,
+    DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView, View,
 };
 use skep_types::object::{Network, Task, TaskState};
 use skep_types::spec::PublishMode;
 use skep_types::{NetworkId, NodeId};
+
+use crate::tables::{News, Tables, Watcher};
 
 /// Whether a task takes requests: it runs and is not asked to stop.
 fn serves(t: &Task) -> bool {
@@ -48,28 +51,92 @@ pub(crate) fn affected(c: &Change) -> bool {
     }
 }
 
-/// The data plane of a node.
-pub(crate) fn of_node(store: &Store, node: NodeId) -> DataPlane {
-    let mine: BTreeSet<NetworkId> = store
-        .tasks_of_node(node)
-        .filter(|t| !t.status.state.is_terminal())
-        .flat_map(|t| t.networks.iter().map(|a| a.network))
-        .collect();
-    let networks =
-        mine.iter().filter_map(|id| store.network(*id)).filter(|n| !n.spec.ingress).map(|n| overlay(store, n)).collect();
-    let peers = store
-        .nodes()
-        .filter(|n| n.id != node)
-        .filter_map(|n| Some(Peer { node: n.id, addr: n.addr?, ingress_addr: n.ingress_addr? }))
-        .collect();
-    DataPlane {
-        node: Some(node),
-        addr: store.node(node).and_then(|n| n.addr),
-        ingress_addr: store.node(node).and_then(|n| n.ingress_addr),
-        data_path_port: store.cluster().map_or(4789, |c| c.data_path_port),
-        peers,
-        networks,
-        ingress: store.ingress().map(|n| ingress(store, n)),
+/// The parts that many nodes share, each made once for all sessions and again only after a change that concerns it.
+#[derive(Debug, Default)]
+pub(crate) struct Views {
+    networks: BTreeMap<NetworkId, View<OverlayView>>,
+    ingress: Option<View<IngressView>>,
+}
+
+impl Views {
+    /// Forgets what a change made old.
+    pub(crate) fn note(&mut self, c: &Change) {
+        if !affected(c) {
+            return;
+        }
+        match c {
+            Change::Task { old, new, .. } => {
+                let attached = old.iter().chain(new).flat_map(|t| t.networks.iter());
+                attached.for_each(|a| self.forget(a.network));
+            }
+            Change::Service { old, new, .. } => {
+                for s in old.iter().chain(new) {
+                    s.spec.task.networks.iter().for_each(|a| self.forget(a.target));
+                }
+                self.ingress = None;
+            }
+            Change::Network { .. } | Change::Cluster => *self = Self::default(),
+            // Peers are not kept here.
+            Change::Node { .. } => {}
+        }
+    }
+
+    fn forget(&mut self, network: NetworkId) {
+        if self.networks.remove(&network).is_none() {
+            // Not kept as an overlay: unused, or that of the mesh.
+            self.ingress = None;
+        }
+    }
+
+    /// The data plane of a node. `store` must be the tables after every change that was noted, and no other.
+    pub(crate) fn of_node(&mut self, store: &Store, node: NodeId) -> DataPlane {
+        let mine: BTreeSet<NetworkId> = store
+            .tasks_of_node(node)
+            .filter(|t| !t.status.state.is_terminal())
+            .flat_map(|t| t.networks.iter().map(|a| a.network))
+            .collect();
+        let mut networks = Vec::with_capacity(mine.len());
+        for n in mine.iter().filter_map(|id| store.network(*id)).filter(|n| !n.spec.ingress) {
+            networks.push(self.networks.entry(n.id).or_insert_with(|| View::new(overlay(store, n))).clone());
+        }
+        if self.ingress.is_none() {
+            self.ingress = store.ingress().map(|n| View::new(ingress(store, n)));
+        }
+        let peers = store
+            .nodes()
+            .filter(|n| n.id != node)
+            .filter_map(|n| Some(Peer { node: n.id, addr: n.addr?, ingress_addr: n.ingress_addr? }))
+            .collect();
+        DataPlane {
+            node: Some(node),
+            addr: store.node(node).and_then(|n| n.addr),
+            ingress_addr: store.node(node).and_then(|n| n.ingress_addr),
+            data_path_port: store.cluster().map_or(4789, |c| c.data_path_port),
+            peers,
+            networks,
+            ingress: self.ingress.clone(),
+        }
+    }
+}
+
+/// The views of all sessions of a manager, at the newest tables.
+pub(crate) struct Planes(Mutex<(Watcher, Views)>);
+
+impl Planes {
+    pub(crate) fn new(tables: &Tables) -> Self {
+        Self(Mutex::new((tables.follow(), Views::default())))
+    }
+
+    /// The data plane of a node, at least as new as any tables taken before.
+    pub(crate) fn of_node(&self, tables: &Tables, node: NodeId) -> DataPlane {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (watcher, views) = &mut *inner;
+        let (news, store) = watcher.take(tables);
+        match news {
+            News::Restart => *views = Views::default(),
+            News::Changes(c) => c.iter().flat_map(|c| c.iter()).for_each(|c| views.note(c)),
+        }
+        views.of_node(&store, node)
     }
 }
 

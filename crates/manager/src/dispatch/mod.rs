@@ -7,6 +7,7 @@ mod register;
 mod session;
 mod told;
 
+pub(crate) use dataplane::Planes;
 pub(crate) use register::register;
 pub(crate) use session::session;
 

@@ -83,7 +83,13 @@ pub(crate) async fn session(
     }
     let mut told = Told::new(who.node, who.role, known, plane);
     let (_, store) = watcher.take(&s.tables);
-    for m in told.begin(&store) {
+    if store.node(who.node).is_none() {
+        // Removed since it was registered.
+        out.send(ManagerMessage::Removed).await;
+        return;
+    }
+    let planes = || s.planes.of_node(&s.tables, who.node);
+    for m in told.begin(&store, &planes) {
         if !out.send(m).await {
             return;
         }
@@ -123,7 +129,7 @@ pub(crate) async fn session(
                     break;
                 }
                 let mut alive = true;
-                for m in told.differences(&store, &news) {
+                for m in told.differences(&store, &news, &planes) {
                     alive &= out.send(m).await;
                 }
                 if !alive {

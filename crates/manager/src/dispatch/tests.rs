@@ -9,7 +9,8 @@ use skep_types::object::*;
 use skep_types::spec::*;
 use skep_types::{Ipv4Net, NetworkId, NodeId, ServiceId, TaskId, Time};
 
-use super::{assignments, dataplane};
+use super::assignments;
+use super::dataplane::Views;
 
 fn net(t: &str) -> Ipv4Net {
     t.parse().unwrap()
@@ -48,6 +49,16 @@ fn task(id: u128, node: u128) -> Op {
         not_before: None,
         running_since: None,
     }))
+}
+
+/// Applies operations; what is kept between changes must then be what is made anew.
+fn apply(store: &mut Store, kept: &mut Views, ops: Vec<Op>) {
+    let n = store.applied() + 1;
+    let changes = store.apply(n, &Transaction { time: Time(0), reads: vec![], ops }).unwrap();
+    changes.iter().for_each(|c| kept.note(c));
+    for node in (1..4).map(NodeId) {
+        assert_eq!(kept.of_node(store, node), Views::default().of_node(store, node));
+    }
 }
 
 #[test]
@@ -89,14 +100,15 @@ fn a_node_gets_its_tasks_and_the_networks_they_need() {
         task(2, 2),
         running,
     ];
-    store.apply(1, &Transaction { time: Time(1), reads: vec![], ops }).unwrap();
+    let mut kept = Views::default();
+    apply(&mut store, &mut kept, ops);
 
     let mine = assignments::of_node(&store, NodeId(1));
     assert_eq!(mine.len(), 1);
     assert_eq!(mine[0].networks[1].aliases, ["web", "w"]);
     assert!(mine[0].networks[0].ingress);
 
-    let plane = dataplane::of_node(&store, NodeId(1));
+    let plane = Views::default().of_node(&store, NodeId(1));
     assert_eq!(plane.networks.len(), 1);
     assert_eq!(plane.networks[0].endpoints.len(), 2);
     assert_eq!(plane.networks[0].services[0].vip, Some("10.0.1.2".parse().unwrap()));
@@ -104,14 +116,30 @@ fn a_node_gets_its_tasks_and_the_networks_they_need() {
     let mesh = plane.ingress.unwrap();
     assert_eq!(mesh.ports[0].backends.len(), 1);
     // A node without tasks has no overlay network, but the mesh.
-    let plane = dataplane::of_node(&store, NodeId(3));
+    let plane = Views::default().of_node(&store, NodeId(3));
     assert!(plane.networks.is_empty() && plane.ingress.is_some());
 
     // Asked to stop: no longer among those that take requests, but still reachable.
     let mut t = (**store.task(TaskId(2)).unwrap()).clone();
     t.desired = TaskState::Shutdown;
-    store.apply(2, &Transaction { time: Time(2), reads: vec![], ops: vec![Op::PutTask(Box::new(t))] }).unwrap();
-    let plane = dataplane::of_node(&store, NodeId(1));
+    apply(&mut store, &mut kept, vec![Op::PutTask(Box::new(t))]);
+    let plane = Views::default().of_node(&store, NodeId(1));
     assert!(plane.networks[0].services[0].backends.is_empty());
     assert_eq!(plane.networks[0].endpoints.len(), 2);
+
+    // Each kind of change reaches what is kept.
+    apply(&mut store, &mut kept, vec![task(3, 3)]);
+    let mut t = (**store.task(TaskId(3)).unwrap()).clone();
+    t.status.container = Some(ContainerStatus { id: "c".repeat(64), ..ContainerStatus::default() });
+    let mut s = (**store.service(ServiceId(1)).unwrap()).clone();
+    s.spec.name = "other".into();
+    s.ports[0].published = 9090;
+    apply(&mut store, &mut kept, vec![Op::PutTask(Box::new(t))]);
+    apply(&mut store, &mut kept, vec![Op::PutService(Box::new(s))]);
+    apply(&mut store, &mut kept, vec![network(3, "more", "10.0.2.0/24", false)]);
+    let mut t = (**store.task(TaskId(1)).unwrap()).clone();
+    t.status.state = TaskState::Failed;
+    apply(&mut store, &mut kept, vec![Op::PutTask(Box::new(t))]);
+    apply(&mut store, &mut kept, vec![Op::DeleteTask(TaskId(2))]);
+    apply(&mut store, &mut kept, vec![Op::DeleteService(ServiceId(1))]);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use skep_state::{Change, Store};
 use skep_types::control::{Assignment, KnownTask, ManagerMessage};
+use skep_types::dataplane::DataPlane;
 use skep_types::object::{Node, TaskState};
 use skep_types::spec::{PortConfig, Role};
 use skep_types::{NodeId, ServiceId, TaskId};
@@ -39,10 +40,10 @@ impl Told {
         Self { node, tasks, known, plane, managers: Vec::new(), role, certificates: CertNews::default() }
     }
 
-    /// The first messages of a session. The data plane comes before the tasks that need it.
-    pub(crate) fn begin(&mut self, store: &Store) -> Vec<ManagerMessage> {
+    /// The first messages of a session. `planes` makes the agent's data plane, at least as new as `store`. The data plane comes before the tasks that need it.
+    pub(crate) fn begin(&mut self, store: &Store, planes: &dyn Fn() -> DataPlane) -> Vec<ManagerMessage> {
         let mut out = self.managers(store);
-        out.extend(self.plane(store));
+        out.extend(self.plane(planes));
         let all = assignments::of_node(store, self.node);
         if self.known.is_empty() {
             self.tasks = all.iter().map(|a| (a.task.id, key(a))).collect();
@@ -64,12 +65,12 @@ impl Told {
     }
 
     /// What the changes mean for this agent.
-    pub(crate) fn differences(&mut self, store: &Store, news: &News) -> Vec<ManagerMessage> {
+    pub(crate) fn differences(&mut self, store: &Store, news: &News, planes: &dyn Fn() -> DataPlane) -> Vec<ManagerMessage> {
         let changes = match news {
             News::Changes(c) => c,
             News::Restart => {
                 let mut out = self.managers(store);
-                out.extend(self.plane(store));
+                out.extend(self.plane(planes));
                 out.extend(self.all(store));
                 out.extend(self.role(store));
                 out.extend(self.certificates(store));
@@ -104,7 +105,7 @@ impl Told {
             out.extend(self.managers(store));
         }
         if plane {
-            out.extend(self.plane(store));
+            out.extend(self.plane(planes));
         }
         out.extend(self.some(store, tasks));
         if nodes {
@@ -154,8 +155,8 @@ impl Told {
         vec![ManagerMessage::Managers(managers)]
     }
 
-    fn plane(&mut self, store: &Store) -> Option<ManagerMessage> {
-        let plane = dataplane::of_node(store, self.node);
+    fn plane(&mut self, planes: &dyn Fn() -> DataPlane) -> Option<ManagerMessage> {
+        let plane = planes();
         let digest = plane.digest();
         if std::mem::replace(&mut self.plane, digest) == digest {
             return None;

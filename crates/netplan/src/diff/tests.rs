@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use skep_types::dataplane::{
-    DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView,
+    DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView, View,
 };
 use skep_types::spec::Protocol;
 use skep_types::{Ipv4Net, NetworkId, NodeId};
@@ -48,7 +48,7 @@ fn facts(g: &mut Gen) -> Facts {
         peers: (2..=nodes)
             .map(|n| Peer { node: node(n), addr: Ipv4Addr::new(192, 168, 0, n), ingress_addr: ingress(n) })
             .collect(),
-        networks: vec![OverlayView {
+        networks: vec![View::new(OverlayView {
             id: NetworkId(5),
             name: "n".to_owned(),
             vni: 4097,
@@ -70,16 +70,18 @@ fn facts(g: &mut Gen) -> Facts {
                 vip: Some(Ipv4Addr::new(10, 0, 1, 2)),
                 backends: taking.iter().map(|(t, _)| Ipv4Addr::new(10, 0, 1, *t)).collect(),
             }],
-        }],
-        ingress: (g.below(4) > 0).then(|| IngressView {
-            vni: 4096,
-            subnet: net("10.255.0.0/24"),
-            ports: vec![IngressPort {
-                protocol: Protocol::Tcp,
-                published: 8000 + u16::from(g.byte(2)),
-                target: 80,
-                backends: taking.iter().map(|(t, n)| IngressBackend { addr: ingress(*t), node: node(*n) }).collect(),
-            }],
+        })],
+        ingress: (g.below(4) > 0).then(|| {
+            View::new(IngressView {
+                vni: 4096,
+                subnet: net("10.255.0.0/24"),
+                ports: vec![IngressPort {
+                    protocol: Protocol::Tcp,
+                    published: 8000 + u16::from(g.byte(2)),
+                    target: 80,
+                    backends: taking.iter().map(|(t, n)| IngressBackend { addr: ingress(*t), node: node(*n) }).collect(),
+                }],
+            })
         }),
     };
     let own = Ipv4Addr::new(192, 168, 0, 1);
@@ -171,9 +173,12 @@ fn a_new_backend_changes_elements_only() {
     let mut twin = member.plane.networks[0].services[0].clone();
     twin.vip = Some(Ipv4Addr::new(10, 0, 1, 3));
     twin.backends.pop();
-    member.plane.networks[0].services.push(twin);
+    member.plane.networks[0] = member.plane.networks[0].with(|n| n.services.push(twin));
     let mut after = before.clone();
-    after.member.as_mut().expect("checked").plane.networks[0].services[0].backends.pop();
+    let networks = &mut after.member.as_mut().expect("checked").plane.networks;
+    networks[0] = networks[0].with(|n| {
+        n.services[0].backends.pop();
+    });
     let (one, two) = (&states(&before)[2], &states(&after)[2]);
     let steps = diff(one, two);
     let [Step::Nft(_, _, ops)] = &steps[..] else { panic!("{steps:?}") };

@@ -23,6 +23,8 @@ pub(crate) struct Content {
     pub(crate) vote: Option<Vote>,
     /// Last index known to be agreed on.
     pub(crate) committed: Option<LogId>,
+    /// Roughly what the entries take, in bytes.
+    pub(crate) bytes: u64,
 }
 
 /// Roughly what an entry takes in memory and on disk, in bytes.
@@ -33,7 +35,16 @@ pub(crate) fn entry_size(e: &Entry) -> usize {
     }
 }
 
+fn size_of_all(entries: &BTreeMap<u64, Entry>) -> u64 {
+    entries.values().map(|e| entry_size(e) as u64).sum()
+}
+
 impl Content {
+    fn drop_before(&mut self, index: u64) {
+        let kept = self.entries.split_off(&index);
+        self.bytes -= size_of_all(&std::mem::replace(&mut self.entries, kept));
+    }
+
     /// Takes one record in. An error says why it cannot follow what came before.
     pub(crate) fn take(&mut self, record: Record) -> Result<(), String> {
         match record {
@@ -44,17 +55,19 @@ impl Content {
                 {
                     return Err(format!("entry {index} follows entry {last}"));
                 }
+                self.bytes += entry_size(&e) as u64;
                 self.entries.insert(index, e);
             }
             Record::Truncate(after) => {
                 let keep = after.map_or(0, |id| id.index + 1);
-                self.entries.split_off(&keep);
+                let gone = self.entries.split_off(&keep);
+                self.bytes -= size_of_all(&gone);
             }
             Record::Purge(id) => {
                 if self.purged.is_none_or(|p| p.index < id.index) {
                     self.purged = Some(id);
                 }
-                self.entries = self.entries.split_off(&(id.index + 1));
+                self.drop_before(id.index + 1);
             }
             Record::Vote(v) => self.vote = Some(v),
             Record::Committed(c) => self.committed = c,
@@ -70,7 +83,7 @@ impl Content {
     /// Checks the whole after the last record and drops what is no longer needed.
     pub(crate) fn finish(&mut self) -> Result<(), String> {
         if let Some(p) = self.purged {
-            self.entries = self.entries.split_off(&(p.index + 1));
+            self.drop_before(p.index + 1);
         }
         let expected = self.purged.map_or(0, |p| p.index + 1);
         if let Some((&first, _)) = self.entries.first_key_value()

@@ -110,15 +110,19 @@ pub(crate) struct WeakLog {
 }
 
 impl WeakLog {
-    /// Bytes of the entries in memory after `index`.
-    pub(crate) fn bytes_after(&self, index: Option<u64>) -> u64 {
+    /// Whether the entries in memory after `index` take more than `limit` bytes.
+    pub(crate) fn exceeds(&self, index: Option<u64>, limit: u64) -> bool {
+        let content = lock(&self.content);
         let first = index.map_or(0, |i| i + 1);
-        lock(&self.content).entries.range(first..).map(|(_, e)| entry_size(e) as u64).sum()
+        content.bytes > limit && content.entries.range(first..).map(|(_, e)| entry_size(e) as u64).sum::<u64>() > limit
     }
 
     /// The entry up to which everything must go, so that what is left takes at most `keep` bytes; `None` if it does already.
     pub(crate) fn excess(&self, keep: u64) -> Option<u64> {
         let content = lock(&self.content);
+        if content.bytes <= keep {
+            return None;
+        }
         let mut bytes = 0;
         for (index, e) in content.entries.iter().rev() {
             bytes += entry_size(e) as u64;

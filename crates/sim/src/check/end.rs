@@ -29,7 +29,11 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
         if let Some(m) = h.manager() {
             let (a, b) = (m.store().applied(), store.applied());
             if a != b {
-                return Err(format!("host {i} has applied {a}, the leader {b}"));
+                let (mine, leaders) = (m.members(), leader.members());
+                return Err(format!(
+                    "host {i} has applied {a}, the leader {b}; members to it {mine:?}, to the leader {leaders:?}; its node {:?}",
+                    h.node().and_then(|n| store.node(n)).map(|n| (n.role, n.spec.role, n.manager.clone(), n.state))
+                ));
             }
         }
     }

@@ -125,10 +125,9 @@ struct OfHost {
 }
 
 impl Observer for OfHost {
-    fn applied(&self, index: u64, t: &Transaction, outcome: Result<&[Change], &Refused>, store: &Store) {
-        let bytes = rmp_serde::to_vec(t).unwrap_or_default();
+    fn applied(&self, index: u64, bytes: &[u8], t: &Transaction, outcome: Result<&[Change], &Refused>, store: &Store) {
         let refused = [u8::from(outcome.is_err())];
-        let d = digest(&[&bytes, &refused]);
+        let d = digest(&[bytes, &refused]);
         let (first, whole) = {
             let mut i = self.check.lock();
             let last = i.applied.insert(self.host, index).unwrap_or(0);
