@@ -1,6 +1,8 @@
-//! Chores of the house: `cargo xtask house`, `cargo xtask test`, `cargo xtask sim`, `cargo xtask bench swarm` and `cargo xtask bench control`.
+//! Chores of the house: `cargo xtask house`, `cargo xtask test`, `cargo xtask sim`, `cargo xtask chaos`,
+//! `cargo xtask bench swarm` and `cargo xtask bench control`.
 
 mod bench;
+mod chaos;
 mod house;
 mod mutants;
 mod packages;
@@ -25,10 +27,11 @@ fn main() -> ExitCode {
         ["house"] => house::run(),
         ["test", extra @ ..] => test::run(extra),
         ["bench", "control", options @ ..] => bench::run_control(options),
+        ["chaos", words @ ..] => chaos::run(words),
         ["mutants", words @ ..] => mutants::run(words),
         ["sim", options @ ..] => sim::run(options),
         ["bench", "swarm", options @ ..] => bench::run(options),
-        _ => Err(format!("{USAGE}{}{}{}", sim::USAGE, mutants::USAGE, bench::USAGE)),
+        _ => Err(format!("{USAGE}{}{}{}{}", sim::USAGE, mutants::USAGE, chaos::USAGE, bench::USAGE)),
     };
     result.unwrap_or_else(|e| {
         eprintln!("xtask: {e}");

@@ -313,6 +313,14 @@ impl Bed {
         self.host(host).kill_daemon(&self.playground.place);
     }
 
+    /// Stops a daemon in its tracks, or lets it go on.
+    pub fn pause_daemon(&self, host: &str, paused: bool) {
+        let pid = self.host(host).daemon(&self.playground.place).and_then(rustix::process::Pid::from_raw);
+        let signal = if paused { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        // One that is gone meanwhile needs neither.
+        let _ = pid.map(|p| rustix::process::kill_process(p, signal));
+    }
+
     /// Stops a daemon alone.
     pub fn stop_daemon(&self, host: &str) {
         self.host(host).stop_daemon(&self.playground.place);

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bed;
+pub mod chaos;
 pub mod images;
 pub mod web;
 

@@ -54,9 +54,8 @@ async fn a_large_snapshot_goes_on_where_it_was_cut_off() {
     }
     until("the latecomer catches up", || *got.lines.lock().unwrap() == *lines.lines.lock().unwrap()).await;
     assert!(two.metrics().snapshot > 600 && two.metrics().snapshot_bytes > 6_000_000);
-    let parts = net.parts.load(Ordering::Relaxed);
-    // Six parts, each of the few lost ones once more; begun anew each time it would be many more.
-    assert!((6..20).contains(&parts), "{parts} parts were sent");
+    // It takes more parts in a row than arrive between two losses: begun anew each time it would never have come to its end.
+    assert!(net.parts.load(Ordering::Relaxed) > 6);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

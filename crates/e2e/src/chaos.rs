@@ -1,0 +1,302 @@
+//! Three real managers under faults, while clients read and write services at all of them: what they were answered must be
+//! explained by one register a service (`skep_testkit::linear`). Must never take a call for answered that was not.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use skep_testkit::linear::{Call, Operation, check};
+
+use crate::bed::{Bed, LONG};
+use crate::{that, wait};
+
+const HOSTS: [&str; 3] = ["manager", "worker1", "worker2"];
+/// Clients at once, and the services that they share: few enough to meet each other.
+const CLIENTS: u64 = 4;
+const REGISTERS: usize = 2;
+/// Calls on one service before another takes its place: the search for an explanation grows with what is left open.
+const CALLS: u64 = 120;
+/// Pause of a client between two calls.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What came of it.
+#[derive(Debug, Default, Clone)]
+pub struct Report {
+    /// Faults, by name.
+    pub faults: Vec<String>,
+    /// Services that were written to.
+    pub services: usize,
+    /// Reads with an answer.
+    pub reads: u64,
+    /// Writes that were acknowledged, refused for their version, and without a clear answer.
+    pub writes: (u64, u64, u64),
+}
+
+/// One service, as a register: its label is the value, its version counts the writes.
+#[derive(Debug, Clone)]
+struct Register {
+    key: u64,
+    id: String,
+    /// Version before the first write.
+    base: u64,
+    calls: u64,
+}
+
+struct World<'a> {
+    bed: &'a Bed,
+    begin: Instant,
+    /// SplitMix64's state: choices differ between runs as their timing does.
+    dice: AtomicU64,
+    next: AtomicU64,
+    over: AtomicBool,
+    registers: Mutex<Vec<Register>>,
+    history: Mutex<Vec<Operation>>,
+    broken: Mutex<Option<String>>,
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change under these locks is one step.
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World<'_> {
+    fn roll(&self, below: u64) -> u64 {
+        let mut z = self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % below
+    }
+
+    fn host(&self) -> &'static str {
+        // Below three, so it fits.
+        HOSTS[self.roll(HOSTS.len() as u64) as usize]
+    }
+
+    fn now(&self) -> u64 {
+        // A run does not last half a million years.
+        self.begin.elapsed().as_micros() as u64
+    }
+
+    fn fail(&self, what: String) {
+        lock(&self.broken).get_or_insert(what);
+        self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Makes a new service to write to. One whose creation was not acknowledged is never looked at.
+    fn create(&self) -> Option<Register> {
+        let key = self.next.fetch_add(1, Ordering::Relaxed);
+        let made = self.bed.api(self.host(), "POST", "/services/create", Some(&spec(key, 0))).ok()?;
+        let id = made["ID"].as_str()?.to_owned();
+        // Acknowledged: from now on each read must find it.
+        loop {
+            match self.read(&id) {
+                Ok(Some((_, base))) => return Some(Register { key, id, base, calls: 0 }),
+                Ok(None) => {
+                    self.fail(format!("service {id} was acknowledged and is not there"));
+                    return None;
+                }
+                Err(_) if self.over.load(Ordering::SeqCst) => return None,
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// Value and version of a service; `None` if it does not exist.
+    fn read(&self, id: &str) -> Result<Option<(u64, u64)>, String> {
+        match self.bed.api(self.host(), "GET", &format!("/services/{id}"), None) {
+            Ok(s) => {
+                let value = s["Spec"]["Labels"]["value"].as_str().and_then(|v| v.parse().ok());
+                let version = s["Version"]["Index"].as_u64();
+                value.zip(version).map(Some).ok_or_else(|| format!("not a service: {s}"))
+            }
+            Err(e) if e.contains("not found") => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A register to use now, once more.
+    fn take(&self, which: u64) -> Register {
+        let mut all = lock(&self.registers);
+        let i = which as usize % all.len();
+        all[i].calls += 1;
+        all[i].clone()
+    }
+
+    fn client(&self) {
+        while !self.over.load(Ordering::SeqCst) {
+            let r = self.take(self.roll(REGISTERS as u64));
+            if r.calls == CALLS {
+                // Whoever makes the last call finds the successor.
+                if let Some(next) = self.create()
+                    && let Some(old) = lock(&self.registers).iter_mut().find(|o| o.key == r.key)
+                {
+                    *old = next;
+                }
+                continue;
+            }
+            self.call(&r);
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn call(&self, r: &Register) {
+        let begin = self.now();
+        let (value, version) = match self.read(&r.id) {
+            Ok(Some((value, version))) if version >= r.base => (value, version - r.base),
+            Ok(found) => return self.fail(format!("service {} of version {} was read as {found:?}", r.id, r.base)),
+            Err(_) => return,
+        };
+        let note = |begin, end, call| lock(&self.history).push(Operation { key: r.key, begin, end, call });
+        note(begin, self.now(), Call::Read((value, version)));
+        if self.roll(2) == 0 {
+            return;
+        }
+        let value = self.next.fetch_add(1, Ordering::Relaxed);
+        let begin = self.now();
+        let path = format!("/services/{}/update?version={}", r.id, r.base + version);
+        let done = match self.bed.api(self.host(), "POST", &path, Some(&spec(r.key, value))) {
+            Ok(_) => Some(true),
+            Err(e) if e.contains("update out of sequence") => Some(false),
+            Err(_) => None,
+        };
+        let end = if done.is_some() { self.now() } else { u64::MAX };
+        note(begin, end, Call::Swap { version, value, done });
+    }
+
+    /// One fault and its end.
+    fn fault(&self) -> String {
+        let (host, b) = (self.host(), self.bed);
+        let hold = || std::thread::sleep(Duration::from_millis(200 + self.roll(2500)));
+        match self.roll(7) {
+            0 => {
+                b.kill_daemon(host);
+                hold();
+                b.start_daemon(host);
+                format!("kill -9 of {host}'s daemon")
+            }
+            1 => {
+                b.power_off(host);
+                hold();
+                b.power_on(host);
+                format!("power-off of {host}")
+            }
+            2 => {
+                b.cut(host);
+                hold();
+                b.heal(host);
+                format!("{host} cut off")
+            }
+            3 => {
+                let other = HOSTS.iter().find(|h| **h != host).unwrap_or(&HOSTS[0]);
+                b.cut_pair(host, other);
+                hold();
+                b.heal_pair(host, other);
+                format!("{host} cut from {other}")
+            }
+            4 => {
+                // Its log is as slow as all the rest of it.
+                b.pause_daemon(host, true);
+                hold();
+                b.pause_daemon(host, false);
+                format!("{host}'s daemon stopped for a while")
+            }
+            5 => {
+                HOSTS.iter().for_each(|h| b.kill_daemon(h));
+                HOSTS.iter().for_each(|h| b.start_daemon(h));
+                "kill -9 of all daemons".to_owned()
+            }
+            _ => {
+                b.stop_daemon(host);
+                b.start_daemon(host);
+                format!("restart of {host}'s daemon")
+            }
+        }
+    }
+}
+
+fn spec(key: u64, value: u64) -> Value {
+    json!({
+        "Name": format!("register{key}"),
+        "Labels": { "value": value.to_string() },
+        "TaskTemplate": { "ContainerSpec": { "Image": "skep/none" } },
+        "Mode": { "Replicated": { "Replicas": 0 } },
+    })
+}
+
+/// Ends the clients also when something panics, so that nobody waits for them for ever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Lets clients work and things break for so long, on hosts of a test's place.
+///
+/// # Errors
+/// What the clients were told that no single register can have told, or nothing was written at all.
+///
+/// # Panics
+/// If the hosts cannot be made, or do not recover.
+pub fn run(place: u8, lasts: Duration, seed: u64) -> Result<Report, String> {
+    let bed = Bed::swarm(place, 3, 3);
+    let world = World {
+        bed: &bed,
+        begin: Instant::now(),
+        dice: AtomicU64::new(seed),
+        next: AtomicU64::new(1),
+        over: AtomicBool::new(false),
+        registers: Mutex::default(),
+        history: Mutex::default(),
+        broken: Mutex::default(),
+    };
+    let first: Vec<Register> = (0..REGISTERS).filter_map(|_| world.create()).collect();
+    if first.len() < REGISTERS {
+        return Err("no service could be made to begin with".into());
+    }
+    *lock(&world.registers) = first;
+    let mut report = Report::default();
+    std::thread::scope(|s| {
+        for _ in 0..CLIENTS {
+            s.spawn(|| world.client());
+        }
+        let _over = Over(&world.over);
+        while world.begin.elapsed() < lasts && !world.over.load(Ordering::SeqCst) {
+            report.faults.push(world.fault());
+            // Some faults come while the last one is still being got over.
+            std::thread::sleep(Duration::from_millis(world.roll(4000)));
+        }
+    });
+    wait("all managers to be ready again", LONG * 2, || {
+        let ls = bed.docker("manager", &["node", "ls", "--format", "{{.Status}} {{.ManagerStatus}}"]);
+        let well = |l: &&str| matches!(*l, "Ready Leader" | "Ready Reachable");
+        that(ls.out.lines().filter(well).count() == HOSTS.len(), format!("{}{}", ls.out, ls.err))
+    });
+    // What is there now is the last word.
+    let last = lock(&world.registers).clone();
+    for r in &last {
+        for _ in 0..HOSTS.len() {
+            world.call(r);
+        }
+    }
+    if let Some(what) = lock(&world.broken).take() {
+        return Err(format!("{what}, after {:?}", report.faults));
+    }
+    let history = lock(&world.history).clone();
+    for o in &history {
+        match o.call {
+            Call::Read(_) => report.reads += 1,
+            Call::Swap { done: Some(true), .. } => report.writes.0 += 1,
+            Call::Swap { done: Some(false), .. } => report.writes.1 += 1,
+            Call::Swap { done: None, .. } => report.writes.2 += 1,
+        }
+    }
+    report.services = history.iter().map(|o| o.key).collect::<std::collections::BTreeSet<_>>().len();
+    check(&history).map_err(|bad| format!("not linearizable: {bad:#?}, after {:?}", report.faults))?;
+    if report.writes.0 == 0 {
+        return Err(format!("nothing was written: {report:?}"));
+    }
+    Ok(report)
+}
