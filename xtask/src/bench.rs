@@ -5,6 +5,7 @@ mod contest;
 mod control;
 mod http;
 mod memory;
+mod net;
 mod peer;
 mod script;
 mod skep;
@@ -31,8 +32,12 @@ pub(crate) const USAGE: &str = "\
   bench control [--smoke] [--seconds N] [--kills N]
                          three members of the managers' raft as processes: writes a second, failover, hand-over
                          --smoke     a debug build, one second each, two kills
+  bench net [--smoke] [--rounds N] [--millis N]
+                         the data plane between namespaces of this machine, as ratios; needs root, ip and nft
+                         --smoke     a debug build, one short round
 ";
 pub(crate) use self::control::run as run_control;
+pub(crate) use self::net::run as run_net;
 
 /// Image that the services run, on both sides.
 const IMAGE: &str = "skep/whoami:latest";

@@ -1,5 +1,4 @@
-//! Chores of the house: `cargo xtask house`, `cargo xtask test`, `cargo xtask sim`, `cargo xtask chaos`,
-//! `cargo xtask bench swarm` and `cargo xtask bench control`.
+//! Chores of the house: `cargo xtask house`, `test`, `sim`, `chaos`, `mutants`, and `bench swarm`, `control` and `net`.
 
 mod bench;
 mod chaos;
@@ -28,6 +27,7 @@ fn main() -> ExitCode {
         ["test", extra @ ..] => test::run(extra),
         ["bench", "control", options @ ..] => bench::run_control(options),
         ["chaos", words @ ..] => chaos::run(words),
+        ["bench", "net", options @ ..] => bench::run_net(options),
         ["mutants", words @ ..] => mutants::run(words),
         ["sim", options @ ..] => sim::run(options),
         ["bench", "swarm", options @ ..] => bench::run(options),

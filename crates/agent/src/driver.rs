@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::files::Files;
 use crate::plane::Plane;
 use crate::reporter::Reporter;
-use crate::{ExecError, Executor};
+use crate::{ExecError, Executor, Turn};
 
 /// Pause before the same step is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -41,6 +41,14 @@ pub(crate) struct Driver {
 
 fn failed(e: ExecError) -> Outcome {
     Outcome::Failed { temporary: e.temporary, message: e.message }
+}
+
+fn ended(turn: Turn) -> Outcome {
+    match turn {
+        Turn::Healthy => Outcome::Done,
+        Turn::Unhealthy => Outcome::Unhealthy,
+        Turn::Ended(exit) => Outcome::Exited { code: exit.code, error: exit.error },
+    }
 }
 
 impl Driver {
@@ -89,12 +97,28 @@ impl Driver {
     async fn act(&mut self, step: Step, m: &mut Machine) -> Option<Outcome> {
         let id = self.assignment.task.id;
         let executor = self.executor.clone();
+        let serves = self.assignment.task.status.state >= TaskState::Running && !self.assignment.networks.is_empty();
         if step == Step::Shutdown {
+            if serves {
+                // The managers told of the change before they told this task to stop.
+                self.plane.drain(0).await;
+            }
             // Goes on whatever is wanted next: it can only be removal, which comes after the stop.
             return Some(match executor.shutdown(id, self.grace()).await {
                 Ok(()) => Outcome::Done,
                 Err(e) => failed(e),
             });
+        }
+        if step == Step::GiveUp {
+            if serves {
+                // The managers hear of it by the report of now.
+                self.plane.drain(self.plane.told()).await;
+            }
+            let stopped = match executor.shutdown(id, self.grace()).await {
+                Ok(()) => executor.wait(id).await,
+                Err(e) => Err(e),
+            };
+            return Some(stopped.map_or_else(failed, ended));
         }
         let mut goal = self.goal.clone();
         let other = async move {
@@ -119,14 +143,12 @@ impl Driver {
                     Ok(s) => {
                         m.set_container(s.container);
                         m.set_ports(s.ports);
-                        Outcome::Done
+                        executor.healthy(id).await
                     }
-                    Err(e) => failed(e),
-                },
-                _ => match executor.wait(id).await {
-                    Ok(x) => Outcome::Exited { code: x.code, error: x.error },
-                    Err(e) => failed(e),
-                },
+                    Err(e) => Err(e),
+                }
+                .map_or_else(failed, ended),
+                _ => executor.wait(id).await.map_or_else(failed, ended),
             }
         };
         tokio::select! {

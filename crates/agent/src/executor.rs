@@ -24,10 +24,21 @@ pub struct ExecError {
 pub struct Exit {
     /// Its exit code.
     pub code: i32,
-    /// What the engine says to it, for example `dockerexec: unhealthy container`.
+    /// What the engine says to it.
     pub error: Option<String>,
     /// Killed for want of memory.
     pub oom: bool,
+}
+
+/// What became of a container that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// It may take requests.
+    Healthy,
+    /// Its health check gave it up; it still runs.
+    Unhealthy,
+    /// It ended.
+    Ended(Exit),
 }
 
 /// A container that was started.
@@ -44,6 +55,8 @@ pub struct Started {
 pub enum ObservedState {
     /// Made, never started.
     Created,
+    /// Runs, and was not found healthy yet.
+    Starting,
     /// Runs.
     Running,
     /// Ended.
@@ -83,18 +96,24 @@ pub trait Executor: Send + Sync + 'static {
     /// [`ExecError`]; one that is not temporary rejects the task.
     async fn prepare(&self, assignment: &Assignment) -> Result<ContainerStatus, ExecError>;
 
-    /// Starts the container and returns once it is healthy (or at once without a healthcheck). Must not start again one that
-    /// has already run.
+    /// Starts the container. Must not start again one that has already run.
     ///
     /// # Errors
     /// [`ExecError`]; one that is not temporary fails the task.
     async fn start(&self, task: TaskId) -> Result<Started, ExecError>;
 
-    /// Waits until the container ended; at once if it already did.
+    /// Waits until a started container is healthy, or is given up, or ended. At once [`Turn::Healthy`] for one without a health
+    /// check that runs.
     ///
     /// # Errors
     /// [`ExecError`] if there is no such container.
-    async fn wait(&self, task: TaskId) -> Result<Exit, ExecError>;
+    async fn healthy(&self, task: TaskId) -> Result<Turn, ExecError>;
+
+    /// Waits until the container is given up by its health check or ended; at once if it already did. Never [`Turn::Healthy`].
+    ///
+    /// # Errors
+    /// [`ExecError`] if there is no such container.
+    async fn wait(&self, task: TaskId) -> Result<Turn, ExecError>;
 
     /// Stops the container: its stop signal, then SIGKILL after `grace`. No error if it does not run or does not exist.
     ///

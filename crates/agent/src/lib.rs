@@ -17,6 +17,6 @@ mod uplink;
 mod worker;
 
 pub use agent::{Agent, AgentConfig, AgentEvent};
-pub use executor::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started};
+pub use executor::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started, Turn};
 pub use files::{DirMemory, Memory};
 pub use uplink::{TlsUplink, Uplink};

@@ -1,10 +1,12 @@
-//! Applying the data plane: one at a time, always the newest. Must never apply an older one after a newer one.
+//! Applying the data plane: one at a time, always the newest. Must never apply an older one after a newer one, nor say that it
+//! follows what is not applied.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use skep_types::dataplane::DataPlane;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::Executor;
 use crate::files::Files;
@@ -16,11 +18,31 @@ const WAIT: Duration = Duration::from_secs(10);
 const FILE: &str = "dataplane.json";
 /// It is written down this often at most: what a restart without any manager begins with may be so old.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// A task that takes no more requests is stopped after this even if some node has not followed: as long as the reference
+/// always waits.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Questions of the managers that are open; of more the last two are one.
+const QUESTIONS: usize = 64;
+
+/// How far the managers have told that all nodes follow.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    /// There is a session.
+    online: bool,
+    /// This agent was told everything up to here.
+    asked: u64,
+    /// All nodes follow up to here.
+    drained: u64,
+}
 
 #[derive(Clone)]
 pub(crate) struct Plane {
     wanted: watch::Sender<(u64, Option<DataPlane>)>,
     applied: watch::Receiver<u64>,
+    told: watch::Sender<Told>,
+    /// Index of a question, and the number of the plane that answers it.
+    questions: Arc<Mutex<VecDeque<(u64, u64)>>>,
+    asked: Arc<Notify>,
 }
 
 impl Plane {
@@ -53,7 +75,8 @@ impl Plane {
                 }
             }
         });
-        Self { wanted, applied }
+        let told = watch::channel(Told::default()).0;
+        Self { wanted, applied, told, questions: Arc::default(), asked: Arc::default() }
     }
 
     /// Digest of what is wanted now; 0 if nothing is.
@@ -63,6 +86,79 @@ impl Plane {
 
     pub(crate) fn set(&self, plane: DataPlane) {
         self.wanted.send_modify(|w| *w = (w.0 + 1, Some(plane)));
+    }
+
+    fn questions(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, u64)>> {
+        // Entries are pushed and popped whole.
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session begins or ends.
+    pub(crate) fn online(&self, online: bool) {
+        self.questions().clear();
+        self.told.send_modify(|t| t.online = online);
+    }
+
+    /// A manager asks when everything that it told is applied.
+    pub(crate) fn ask(&self, index: u64) {
+        let number = self.wanted.borrow().0;
+        let mut questions = self.questions();
+        if questions.len() >= QUESTIONS {
+            questions.pop_back();
+        }
+        questions.push_back((index, number));
+        drop(questions);
+        self.asked.notify_one();
+        self.told.send_modify(|t| t.asked = t.asked.max(index));
+    }
+
+    /// Waits for an answer to the managers: the last question whose plane is applied.
+    pub(crate) async fn answer(&self) -> u64 {
+        let mut applied = self.applied.clone();
+        loop {
+            let first = self.questions().front().copied();
+            let Some((_, number)) = first else {
+                self.asked.notified().await;
+                continue;
+            };
+            let Ok(done) = applied.wait_for(|a| *a >= number).await.map(|a| *a) else {
+                return std::future::pending().await;
+            };
+            let mut last = None;
+            let mut questions = self.questions();
+            while let Some((index, _)) = questions.front().copied().filter(|(_, n)| *n <= done) {
+                last = Some(index);
+                questions.pop_front();
+            }
+            if let Some(index) = last {
+                return index;
+            }
+        }
+    }
+
+    /// The managers say that all nodes follow.
+    pub(crate) fn drained(&self, index: u64) {
+        self.told.send_modify(|t| t.drained = t.drained.max(index));
+    }
+
+    /// Up to where this agent was told.
+    pub(crate) fn told(&self) -> u64 {
+        self.told.borrow().asked
+    }
+
+    /// Waits until all nodes follow what this agent was told after `before` and until now, for a while; not without a session.
+    pub(crate) async fn drain(&self, before: u64) {
+        let mut told = self.told.subscribe();
+        let mut goal = None;
+        let met = told.wait_for(|t| {
+            if goal.is_none() && t.asked > before {
+                goal = Some(t.asked);
+            }
+            !t.online || goal.is_some_and(|g| t.drained >= g)
+        });
+        if tokio::time::timeout(DRAIN, met).await.is_err() {
+            tracing::warn!("agent: some node may still send requests to a task that is stopped now");
+        }
     }
 
     /// Waits until what is known now is applied, for a while.

@@ -77,6 +77,7 @@ pub(crate) async fn run(inner: Arc<Inner>, mut worker: Worker) {
                     Ok(Some(open)) => {
                         pause = FIRST_PAUSE;
                         inner.connected.send_replace(true);
+                        worker.plane.online(true);
                         session(&inner, &mut worker, open).await
                     }
                     Ok(None) => End::Lost("no manager takes the session".into()),
@@ -89,6 +90,7 @@ pub(crate) async fn run(inner: Arc<Inner>, mut worker: Worker) {
             continue;
         }
         inner.connected.send_replace(false);
+        worker.plane.online(false);
         match end {
             End::Stop => return,
             End::Again | End::Moved(_) => continue,
@@ -238,6 +240,11 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
                     }
                 }
             }
+            index = worker.plane.answer() => {
+                if tx.try_send(AgentMessage::Followed { index }).is_err() {
+                    return End::Lost(format!("{addr} takes no more messages"));
+                }
+            }
             () = tokio::time::sleep_until(back) => {
                 back = Instant::now() + RETURN.mul_f64(0.5 + inner.config.clock.fraction());
                 let order = choice::order(inner.config.node, inner.managers());
@@ -294,6 +301,8 @@ async fn take(inner: &Arc<Inner>, worker: &mut Worker, m: ManagerMessage) -> Opt
             worker.put(put);
         }
         ManagerMessage::DataPlane(p) => worker.plane.set(*p),
+        ManagerMessage::Follow { index } => worker.plane.ask(index),
+        ManagerMessage::Drained { index } => worker.plane.drained(index),
         ManagerMessage::RoleChanged { role } => inner.tell(AgentEvent::RoleChanged(role)),
         ManagerMessage::Removed => {
             inner.tell(AgentEvent::Removed);

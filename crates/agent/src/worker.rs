@@ -60,7 +60,7 @@ impl Worker {
             let status = &mut a.task.status;
             if let Some(o) = observed.get(&a.task.id)
                 && status.state == TaskState::Starting
-                && o.state != ObservedState::Created
+                && !matches!(o.state, ObservedState::Created | ObservedState::Starting)
             {
                 // It was started, and the restart came before that was noted: it must not be started again.
                 status.state = TaskState::Running;

@@ -14,7 +14,7 @@ pub(crate) fn read(mut body: Fields) -> Handled<CreateContainer> {
     let host = host_config(body.object("HostConfig")?)?;
     let networks = networking(body.object("NetworkingConfig")?)?;
     let config = config(body)?;
-    Ok(CreateContainer { name: String::new(), config, host, networks, ingress_address: None })
+    Ok(CreateContainer { name: String::new(), config, host, networks, ..CreateContainer::default() })
 }
 
 /// A list, or one string.
@@ -30,12 +30,6 @@ fn words(fields: &mut Fields, key: &str) -> Handled<Option<Vec<String>>> {
 
 fn config(mut f: Fields) -> Handled<ContainerConfig> {
     let keys = |map: BTreeMap<String, Value>| map.into_keys().collect::<Vec<_>>();
-    if let Some(mut check) = f.object_option("Healthcheck")? {
-        let test: Vec<String> = check.get("Test")?;
-        if !matches!(test.as_slice(), [] | [_]) || test.first().is_some_and(|t| t != "NONE") {
-            return Err(Failure::unbuilt("a health check of a container"));
-        }
-    }
     let config = ContainerConfig {
         image: f.get("Image")?,
         entrypoint: words(&mut f, "Entrypoint")?.filter(|e| !e.is_empty()).map(clear_single_empty),
@@ -56,6 +50,7 @@ fn config(mut f: Fields) -> Handled<ContainerConfig> {
         stop_timeout: f.option("StopTimeout")?,
         exposed_ports: keys(f.get("ExposedPorts")?),
         volumes: keys(f.get("Volumes")?),
+        health: f.object_option("Healthcheck")?.map(|h| crate::health_json::read(h, "Healthcheck")).transpose()?,
     };
     f.skip(&["ArgsEscaped", "OnBuild", "Shell", "MacAddress", "NetworkDisabled"]);
     f.finish()?;
@@ -197,31 +192,36 @@ fn networking(mut f: Fields) -> Handled<Vec<NetworkJoin>> {
     let endpoints: BTreeMap<String, Value> = f.get("EndpointsConfig")?;
     let mut out = Vec::new();
     for (network, value) in endpoints {
-        let mut e = Fields::of(value, "NetworkingConfig.EndpointsConfig")?;
-        let mut ipam = e.object("IPAMConfig")?;
-        let wanted: String = ipam.get("IPv4Address")?;
-        let address = if wanted.is_empty() {
-            None
-        } else {
-            Some(wanted.parse().map_err(|_| Failure::invalid(format!("invalid IPv4 address: {wanted}")))?)
-        };
-        ipam.finish()?;
-        out.push(NetworkJoin { network, address, aliases: e.get("Aliases")? });
-        // What the engine answers itself when a client sends an inspected object back.
-        e.skip(&[
-            "NetworkID",
-            "EndpointID",
-            "Gateway",
-            "IPAddress",
-            "IPPrefixLen",
-            "IPv6Gateway",
-            "GlobalIPv6Address",
-            "GlobalIPv6PrefixLen",
-            "DNSNames",
-        ]);
-        e.finish()?;
+        out.push(endpoint(network, Fields::of(value, "NetworkingConfig.EndpointsConfig")?)?);
     }
     Ok(out)
+}
+
+/// How a container is to be on a network.
+pub(crate) fn endpoint(network: String, mut e: Fields) -> Handled<NetworkJoin> {
+    let mut ipam = e.object("IPAMConfig")?;
+    let wanted: String = ipam.get("IPv4Address")?;
+    let address = if wanted.is_empty() {
+        None
+    } else {
+        Some(wanted.parse().map_err(|_| Failure::invalid(format!("invalid IPv4 address: {wanted}")))?)
+    };
+    ipam.finish()?;
+    let join = NetworkJoin { network, address, aliases: e.get("Aliases")? };
+    // What the engine answers itself when a client sends an inspected object back.
+    e.skip(&[
+        "NetworkID",
+        "EndpointID",
+        "Gateway",
+        "IPAddress",
+        "IPPrefixLen",
+        "IPv6Gateway",
+        "GlobalIPv6Address",
+        "GlobalIPv6PrefixLen",
+        "DNSNames",
+    ]);
+    e.finish()?;
+    Ok(join)
 }
 
 #[cfg(test)]
@@ -252,7 +252,6 @@ mod tests {
         for (body, name) in [
             (json!({"Image": "x", "HostConfig": {"Devices": [{"PathOnHost": "/dev/kvm"}]}}), "Devices"),
             (json!({"Image": "x", "HostConfig": {"LogConfig": {"Type": "syslog"}}}), "syslog"),
-            (json!({"Image": "x", "Healthcheck": {"Test": ["CMD", "true"]}}), "health check"),
         ] {
             let refused = read(Fields::of(body, "").expect("object")).expect_err("refused");
             assert!(refused.0.message.contains(name), "{}", refused.0.message);

@@ -90,6 +90,9 @@ fn detail(i: &ImageInfo) -> Value {
     if !i.stop_signal.is_empty() {
         config["StopSignal"] = json!(i.stop_signal);
     }
+    if let Some(health) = &i.health {
+        config["Healthcheck"] = crate::health_json::config(health);
+    }
     json!({
         "Id": i.id, "RepoTags": i.repo_tags, "RepoDigests": i.repo_digests, "Parent": "", "Comment": "",
         "Created": i.created.rfc3339(), "DockerVersion": "", "Author": i.author, "Config": config,

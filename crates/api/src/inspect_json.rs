@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use skep_types::container::{ContainerInfo, ContainerState, EndpointInfo, MountPoint, PortMap};
+use skep_types::health::HealthStatus;
 
 use crate::filters::Filters;
 
@@ -33,7 +34,11 @@ fn now() -> skep_types::Time {
 fn status(info: &ContainerInfo) -> String {
     let ago = |t: skep_types::Time| duration(now().since(t).as_secs());
     match info.state {
-        ContainerState::Running => format!("Up {}", ago(info.started_at)),
+        ContainerState::Running => match info.health.as_ref().map(|h| h.status) {
+            None => format!("Up {}", ago(info.started_at)),
+            Some(HealthStatus::Starting) => format!("Up {} (health: starting)", ago(info.started_at)),
+            Some(status) => format!("Up {} ({})", ago(info.started_at), status.as_str()),
+        },
         ContainerState::Restarting => format!("Restarting ({}) {} ago", info.exit_code, ago(info.finished_at)),
         ContainerState::Exited => format!("Exited ({}) {} ago", info.exit_code, ago(info.finished_at)),
         ContainerState::Created => "Created".to_owned(),
@@ -133,7 +138,7 @@ pub(crate) fn row_matches(info: &ContainerInfo, all: &[ContainerInfo], filters: 
         })
         && filters.any("network", |v| info.endpoints.iter().any(|e| e.network == v || e.network_id.starts_with(v)))
         && filters.any("volume", |v| info.mounts.iter().any(|m| m.name == v || m.destination == v))
-        && filters.any("health", |v| v == "none")
+        && filters.any("health", |v| v == info.health.as_ref().map_or("none", |h| h.status.as_str()))
         && filters.any("before", |v| find(v).is_some_and(|o| info.created < o.created))
         && filters.any("since", |v| find(v).is_some_and(|o| info.created > o.created))
         && filters.flag("is-task").is_none_or(|wanted| wanted == is_task)
@@ -212,6 +217,9 @@ fn config(info: &ContainerInfo) -> Value {
     if let Some(timeout) = c.stop_timeout {
         out["StopTimeout"] = json!(timeout);
     }
+    if let Some(health) = &c.health {
+        out["Healthcheck"] = crate::health_json::config(health);
+    }
     out
 }
 
@@ -222,14 +230,18 @@ pub(crate) fn detail(info: &ContainerInfo) -> Value {
     let first = info.endpoints.first();
     let text = |a: Option<std::net::Ipv4Addr>| a.map(|a| a.to_string()).unwrap_or_default();
     let file = |name: &str| format!("{}/{name}", info.etc_dir);
+    let mut state = json!({
+        "Status": info.state.as_str(), "Running": running || info.state == ContainerState::Restarting, "Paused": false,
+        "Restarting": info.state == ContainerState::Restarting, "OOMKilled": info.oom_killed,
+        "Dead": info.state == ContainerState::Dead, "Pid": info.pid, "ExitCode": info.exit_code, "Error": info.error,
+        "StartedAt": info.started_at.rfc3339(), "FinishedAt": info.finished_at.rfc3339(),
+    });
+    if let Some(health) = &info.health {
+        state["Health"] = crate::health_json::state(health);
+    }
     json!({
         "Id": info.id, "Created": info.created.rfc3339(), "Path": info.path, "Args": info.args,
-        "State": {
-            "Status": info.state.as_str(), "Running": running || info.state == ContainerState::Restarting, "Paused": false,
-            "Restarting": info.state == ContainerState::Restarting, "OOMKilled": info.oom_killed,
-            "Dead": info.state == ContainerState::Dead, "Pid": info.pid, "ExitCode": info.exit_code, "Error": info.error,
-            "StartedAt": info.started_at.rfc3339(), "FinishedAt": info.finished_at.rfc3339(),
-        },
+        "State": state,
         "Image": info.image_id, "ResolvConfPath": file("resolv.conf"), "HostnamePath": file("hostname"),
         "HostsPath": file("hosts"), "LogPath": info.log_path, "Name": format!("/{}", info.name),
         "RestartCount": info.restart_count, "Driver": "overlay2", "Platform": "linux", "MountLabel": "", "ProcessLabel": "",

@@ -17,6 +17,7 @@ mod events;
 mod exec;
 mod fields;
 mod filters;
+mod health_json;
 mod hijack;
 mod images;
 mod inspect_json;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use skep_types::NodeId;
-use skep_types::container::{ContainerInfo, CreateContainer, Event, ExecConfig, ExecInfo, VolumeInfo};
+use skep_types::container::{ContainerInfo, CreateContainer, Event, ExecConfig, ExecInfo, NetworkJoin, VolumeInfo};
 use skep_types::control::{
     ControlError, ControlRequest, ControlResponse, InitRequest, JoinRequest, RestoreRequest, SwarmInfo, SwarmStatus,
 };
@@ -204,6 +205,10 @@ pub trait Engine: Send + Sync + 'static {
     async fn create_network(&self, network: NewNetwork) -> ApiResult<String>;
     /// Removes one.
     async fn remove_network(&self, target: &str) -> ApiResult<()>;
+    /// Connects a container to one.
+    async fn connect_network(&self, network: &str, container: &str, join: NetworkJoin) -> ApiResult<()>;
+    /// Disconnects a container from one.
+    async fn disconnect_network(&self, network: &str, container: &str) -> ApiResult<()>;
 
     /// What happened, and what comes after.
     fn events(&self) -> (Vec<Event>, broadcast::Receiver<Event>);

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::body::JsonBody;
 use crate::containers::no_content;
 use crate::error::{Failure, Handled};
+use crate::fields::Fields;
 use crate::filters::Filters;
 use crate::{App, NewNetwork};
 
@@ -218,4 +219,31 @@ pub(crate) async fn remove(State(app): State<App>, Path(target): Path<String>) -
     }
     app.cluster.call(ControlRequest::RemoveNetwork { target }).await?;
     Ok(no_content())
+}
+
+/// The container and the rest of a call to connect or disconnect; refuses the swarm's networks, which only tasks are on yet.
+async fn joint(app: &App, network: &str, body: &mut Fields) -> Handled<String> {
+    let container: String = body.get("Container")?;
+    let networks = app.engine.networks().await;
+    if find_local(&networks, network)?.is_none() && in_swarm(app, network).await.is_some() {
+        return Err(Failure::unbuilt(format!("attaching a plain container to the swarm's network {network}")));
+    }
+    Ok(container)
+}
+
+pub(crate) async fn connect(State(app): State<App>, Path(target): Path<String>, JsonBody(mut body): JsonBody) -> Handled {
+    let container = joint(&app, &target, &mut body).await?;
+    let join = crate::create_json::endpoint(target.clone(), body.object("EndpointConfig")?)?;
+    body.finish()?;
+    app.engine.connect_network(&target, &container, join).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+pub(crate) async fn disconnect(State(app): State<App>, Path(target): Path<String>, JsonBody(mut body): JsonBody) -> Handled {
+    let container = joint(&app, &target, &mut body).await?;
+    // There is no endpoint of a container that is gone: it went with it.
+    body.skip(&["Force"]);
+    body.finish()?;
+    app.engine.disconnect_network(&target, &container).await?;
+    Ok(StatusCode::OK.into_response())
 }

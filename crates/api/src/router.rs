@@ -42,6 +42,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove))
         .route("/networks", get(networks::list))
         .route("/networks/create", post(networks::create))
+        .route("/networks/{id}/connect", post(networks::connect))
+        .route("/networks/{id}/disconnect", post(networks::disconnect))
         .route("/networks/{id}", get(networks::inspect).delete(networks::remove))
         .route("/swarm", get(swarm::inspect))
         .route("/swarm/init", post(swarm::init))

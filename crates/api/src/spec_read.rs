@@ -102,12 +102,6 @@ fn task(mut f: Fields) -> Handled<TaskSpec> {
 }
 
 fn container(mut f: Fields) -> Handled<ContainerSpec> {
-    if let Some(mut check) = f.object_option("Healthcheck")? {
-        let test: Vec<String> = check.get("Test")?;
-        if !matches!(test.first().map(String::as_str), None | Some("NONE")) {
-            return Err(Failure::unbuilt("--health-cmd of a service"));
-        }
-    }
     let spec = ContainerSpec {
         image: f.get("Image")?,
         labels: f.get("Labels")?,
@@ -123,6 +117,12 @@ fn container(mut f: Fields) -> Handled<ContainerSpec> {
         mounts: f.objects("Mounts")?.into_iter().map(mount).collect::<Handled<Vec<_>>>()?,
         stop_signal: f.get("StopSignal")?,
         stop_grace: duration(&mut f, "StopGracePeriod")?,
+        health: f
+            .object_option("Healthcheck")?
+            .map(|h| {
+                crate::health_json::read(h, "HealthConfig").map_err(|e| invalid(format!("ContainerSpec: {}", e.0.message)))
+            })
+            .transpose()?,
         hosts: f.get("Hosts")?,
         init: f.option("Init")?,
     };

@@ -66,6 +66,9 @@ fn container(c: &ContainerSpec, defaults: bool) -> Value {
     if let Some(grace) = grace {
         out.insert("StopGracePeriod".to_owned(), json!(nanos(grace)));
     }
+    if let Some(health) = &c.health {
+        out.insert("Healthcheck".to_owned(), crate::health_json::config(health));
+    }
     if let Some(init) = c.init {
         out.insert("Init".to_owned(), json!(init));
     }

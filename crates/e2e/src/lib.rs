@@ -7,6 +7,7 @@
 pub mod bed;
 pub mod chaos;
 pub mod images;
+pub mod load;
 pub mod web;
 
 use std::process::{Command, Stdio};

@@ -109,7 +109,8 @@ impl Engine {
         match (info.state, connection) {
             (ContainerState::Running, Some(connection)) => {
                 tracing::info!(container = %container.id, pid = info.pid, "adopted");
-                self.monitor(container, connection);
+                self.monitor(Arc::clone(&container), connection);
+                self.watch_health(&container);
             }
             (ContainerState::Running, None) => {
                 // The shim wrote how it ended, or was killed with it; then nothing of it may go on unseen.

@@ -35,10 +35,13 @@ impl Events {
             time: crate::now(),
         };
         let mut history = crate::lock(&self.history);
-        if history.len() == HISTORY {
-            history.pop_front();
+        // Those of execs are for who listens: health checks make so many that nothing else would be remembered.
+        if !event.action.starts_with("exec_") {
+            if history.len() == HISTORY {
+                history.pop_front();
+            }
+            history.push_back(event.clone());
         }
-        history.push_back(event.clone());
         // Nobody needs to listen. Sent under the lock, so that a new listener sees each event once.
         let _ = self.sender.send(event);
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use crate::archive::header;
 use crate::compression::digest_of;
-use crate::config::{ImageConfig, RootFs, RunConfig, host_architecture};
+use crate::config::{Healthcheck, ImageConfig, RootFs, RunConfig, host_architecture};
 
 /// What is put at a path.
 #[derive(Debug, Clone)]
@@ -77,6 +77,14 @@ impl ImageBuilder {
     #[must_use]
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.run.env.push(format!("{key}={value}"));
+        self
+    }
+
+    /// HEALTHCHECK by a line for the shell; times in nanoseconds, zero means Docker's default.
+    #[must_use]
+    pub fn healthcheck(mut self, line: &str, interval: u64, retries: u32) -> Self {
+        let test = vec!["CMD-SHELL".to_owned(), line.to_owned()];
+        self.run.healthcheck = Some(Healthcheck { test, interval, retries, ..Healthcheck::default() });
         self
     }
 

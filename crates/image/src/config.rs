@@ -1,9 +1,11 @@
 //! The documents of an image: manifest, index and configuration, as far as they matter here. Raw bytes are what is kept and sent.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skep_types::Time;
+use skep_types::health::HealthConfig;
 use skep_types::host::ImageInfo;
 
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -83,6 +85,34 @@ pub(crate) struct RunConfig {
     pub(crate) labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "or_default")]
     pub(crate) stop_signal: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) healthcheck: Option<Healthcheck>,
+}
+
+/// HEALTHCHECK; times in nanoseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Healthcheck {
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) test: Vec<String>,
+    pub(crate) interval: u64,
+    pub(crate) timeout: u64,
+    pub(crate) start_period: u64,
+    pub(crate) start_interval: u64,
+    pub(crate) retries: u32,
+}
+
+impl From<Healthcheck> for HealthConfig {
+    fn from(h: Healthcheck) -> Self {
+        Self {
+            test: h.test,
+            interval: Duration::from_nanos(h.interval),
+            timeout: Duration::from_nanos(h.timeout),
+            start_period: Duration::from_nanos(h.start_period),
+            start_interval: Duration::from_nanos(h.start_interval),
+            retries: h.retries,
+        }
+    }
 }
 
 /// Configuration of an image; its digest is the image's id.
@@ -135,6 +165,7 @@ impl ImageConfig {
             exposed_ports: run.exposed_ports.into_keys().collect(),
             volumes: run.volumes.into_keys().collect(),
             stop_signal: run.stop_signal,
+            health: run.healthcheck.map(HealthConfig::from),
             layers: self.rootfs.diff_ids.clone(),
             ..ImageInfo::default()
         }

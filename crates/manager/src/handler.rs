@@ -15,6 +15,7 @@ use skep_types::object::ManagerStatus;
 use skep_types::spec::Role;
 use skep_wire::{ControlAnswer, ControlCall, Handler, Incoming, RaftMessage, RootAnswer, WireError};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::error::{WriteError, no_leader, rpc};
 use crate::links::REMOVED;
@@ -38,10 +39,11 @@ impl Shared {
             ControlCall::Renew { node, csr } => ca::renew(self, node, &csr).map(ControlAnswer::Certificate),
             ControlCall::Issue(r) => ca::issue(self, &r).await.map(ControlAnswer::Certificate),
             ControlCall::Register(r) => return dispatch::register(self, &r).await,
-            ControlCall::Presence { manager, nodes } => {
+            ControlCall::Presence { manager, nodes, follows } => {
                 tracing::trace!(%manager, nodes = nodes.len(), "presence");
                 presence::take(self, &nodes);
-                Ok(self.noted())
+                let applied = self.store().applied();
+                Ok(ControlAnswer::Noted { applied, drained: self.followed.take(manager, follows, applied, Instant::now()) })
             }
             ControlCall::Statuses { reports } => statuses::write(self, reports).await.map(|()| self.noted()),
         };
@@ -49,7 +51,7 @@ impl Shared {
     }
 
     pub(crate) fn noted(&self) -> ControlAnswer {
-        ControlAnswer::Noted { applied: self.store().applied() }
+        ControlAnswer::Noted { applied: self.store().applied(), drained: 0 }
     }
 
     /// Whom to ask for what only the leader can answer: the leader as raft knows it, or as another manager said; else any

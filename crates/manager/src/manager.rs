@@ -119,6 +119,7 @@ impl Manager {
             sessions: Heard::default(),
             heard: Heard::default(),
             planes,
+            followed: Default::default(),
             statuses: tx,
             stop: watch::channel(false).0,
         });

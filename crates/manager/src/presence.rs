@@ -15,6 +15,8 @@ use crate::shared::Shared;
 
 /// The leader is told this often: often enough that what one lost message costs does not matter against [`SILENCE`].
 const TELL: Duration = Duration::from_millis(300);
+/// And this often while a task waits for all networks to have taken it out of service.
+const TELL_URGENT: Duration = Duration::from_millis(25);
 /// A leader that answers later than this is as good as none.
 const ANSWER: Duration = Duration::from_millis(1000);
 /// Without an answer of a leader for so long, agents are sent to other managers: they find one within the time that is left
@@ -96,10 +98,11 @@ pub(crate) async fn run(s: Arc<Shared>) {
         let nodes = s.sessions.lately();
         if s.is_leading() {
             take(&s, &nodes);
+            s.followed.take(s.config.node, s.followed.here(), s.store().applied(), last);
             last = Instant::now();
             s.attached.send_if_modified(|a| !std::mem::replace(a, true));
         } else if let Some(leader) = s.target() {
-            let call = ControlCall::Presence { manager: s.config.node, nodes };
+            let call = ControlCall::Presence { manager: s.config.node, nodes, follows: s.followed.here() };
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|s| *s) => return,
@@ -108,7 +111,8 @@ pub(crate) async fn run(s: Arc<Shared>) {
                     Err(_) => return,
                 },
                 answer = s.ask(&leader, call, ANSWER) => match answer {
-                    Ok(ControlAnswer::Noted { .. }) => {
+                    Ok(ControlAnswer::Noted { drained, .. }) => {
+                        s.followed.learn(drained);
                         last = Instant::now();
                         s.attached.send_if_modified(|a| !std::mem::replace(a, true));
                     }
@@ -126,7 +130,8 @@ pub(crate) async fn run(s: Arc<Shared>) {
             // A new leader hears at once who lives.
             c = leadership.changed() => if c.is_err() { return },
             _ = leading.changed() => {}
-            () = tokio::time::sleep(TELL) => {}
+            () = tokio::time::sleep(if s.followed.urgent() { TELL_URGENT } else { TELL }) => {}
+            () = s.followed.news.notified() => {}
         }
     }
 }

@@ -9,6 +9,7 @@ use skep_types::clock::Clock;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::dispatch::Followed;
 use crate::dispatch::Planes;
 use crate::error::WriteError;
 use crate::links::{Contacts, Links};
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) heard: Heard,
     /// What sessions share of the data plane.
     pub(crate) planes: Planes,
+    /// Which changes the agents' networks follow.
+    pub(crate) followed: Followed,
     pub(crate) statuses: mpsc::Sender<Batch>,
     pub(crate) stop: watch::Sender<bool>,
 }

@@ -114,6 +114,9 @@ pub struct Container {
     pub ports: Vec<Published>,
     /// Its address in the mesh of published ports.
     pub ingress: Option<Ipv4Addr>,
+    /// Its ports there. They are answered as long as the container is there, whatever the managers say: another node may send a
+    /// request before this one heard that the task serves, or after it heard that it does not.
+    pub ingress_ports: Vec<(Protocol, u16)>,
     /// Port of the resolver on 127.0.0.11, if it has one.
     pub dns_port: Option<u16>,
 }

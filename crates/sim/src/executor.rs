@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use skep_agent::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started};
+use skep_agent::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started, Turn};
 use skep_types::TaskId;
 use skep_types::control::Assignment;
 use skep_types::dataplane::DataPlane;
@@ -145,7 +145,16 @@ impl Executor for SimExecutor {
         Ok(Started { container: Self::status(task), ports: vec![] })
     }
 
-    async fn wait(&self, task: TaskId) -> Result<Exit, ExecError> {
+    async fn healthy(&self, task: TaskId) -> Result<Turn, ExecError> {
+        let inner = self.lock();
+        Ok(match inner.containers.get(&task).ok_or_else(|| no_such(task))?.state {
+            ObservedState::Exited { code } => Turn::Ended(Exit { code, ..Exit::default() }),
+            // No container of this world has a health check.
+            _ => Turn::Healthy,
+        })
+    }
+
+    async fn wait(&self, task: TaskId) -> Result<Turn, ExecError> {
         loop {
             let (state, mut changed) = {
                 let inner = self.lock();
@@ -153,7 +162,7 @@ impl Executor for SimExecutor {
                 (c.state, c.changed.subscribe())
             };
             if let ObservedState::Exited { code } = state {
-                return Ok(Exit { code, ..Exit::default() });
+                return Ok(Turn::Ended(Exit { code, ..Exit::default() }));
             }
             if changed.changed().await.is_err() {
                 return Err(no_such(task));

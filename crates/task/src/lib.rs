@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use skep_types::Time;
 use skep_types::object::{ContainerStatus, Task, TaskState, TaskStatus};
 
+/// Docker's words for the end of a task whose health check failed.
+const UNHEALTHY: &str = "dockerexec: unhealthy container";
+
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -18,8 +21,10 @@ pub enum Step {
     Prepare,
     /// Start the container.
     Start,
-    /// Wait until the container ends.
+    /// Wait until the container ends or is unhealthy.
     Wait,
+    /// Stop the container, which is unhealthy, and tell how it ended.
+    GiveUp,
     /// Stop the container.
     Shutdown,
     /// Nothing until the desired state changes.
@@ -37,9 +42,11 @@ pub enum Outcome {
     Exited {
         /// Its exit code.
         code: i32,
-        /// What the engine says to it, for example that it was unhealthy.
+        /// What the engine says to it.
         error: Option<String>,
     },
+    /// The container's health check gave it up; it still runs.
+    Unhealthy,
     /// It did not work.
     Failed {
         /// The same step may work a little later.
@@ -90,6 +97,7 @@ impl Machine {
         match self.status.state {
             s if s.is_terminal() => Step::Finished,
             _ if self.desired >= TaskState::Shutdown => Step::Shutdown,
+            _ if self.status.draining => Step::GiveUp,
             TaskState::New | TaskState::Pending | TaskState::Assigned | TaskState::Accepted => Step::Advance,
             TaskState::Preparing => Step::Prepare,
             TaskState::Ready if self.desired >= TaskState::Running => Step::Advance,
@@ -114,7 +122,7 @@ impl Machine {
         match (step, outcome) {
             (_, Outcome::Failed { temporary: true, .. }) => return true,
             // Something may still run: it must be stopped, however long it takes.
-            (Step::Shutdown, Outcome::Failed { .. }) => return true,
+            (Step::Shutdown | Step::GiveUp, Outcome::Failed { .. }) => return true,
             (Step::Prepare, Outcome::Done) => self.to(TaskState::Ready, "prepared", now),
             (Step::Start, Outcome::Done) => self.to(TaskState::Running, "started", now),
             (Step::Shutdown, Outcome::Exited { code, .. }) => {
@@ -126,7 +134,13 @@ impl Machine {
             (Step::Start, Outcome::Failed { message, .. }) => {
                 self.fail(TaskState::Failed, format!("starting container failed: {message}"), now);
             }
-            (_, Outcome::Exited { code, error }) => {
+            (_, Outcome::Unhealthy) => {
+                // Told at once, so that it takes no more requests while it is stopped.
+                self.status.draining = true;
+                self.status.timestamp = now;
+            }
+            (step, Outcome::Exited { code, error }) => {
+                let error = error.or_else(|| (step == Step::GiveUp).then(|| UNHEALTHY.to_owned()));
                 self.exit_code(code);
                 match error {
                     None if code == 0 => self.to(TaskState::Complete, "finished", now),
@@ -228,6 +242,25 @@ mod tests {
         assert_eq!(m.status().state, TaskState::Shutdown);
     }
 
+    #[test]
+    fn an_unhealthy_container_is_stopped_and_has_failed() {
+        for step in [Step::Start, Step::Wait] {
+            let mut m = machine(TaskState::Running);
+            while m.next() != step {
+                let next = m.next();
+                m.advance(Time(1));
+                let _ = m.outcome(next, Outcome::Done, Time(1));
+            }
+            assert!(!m.outcome(step, Outcome::Unhealthy, Time(2)));
+            assert!(m.status().draining && !m.status().state.is_terminal());
+            assert_eq!(m.next(), Step::GiveUp);
+            assert!(!m.outcome(Step::GiveUp, Outcome::Exited { code: 137, error: None }, Time(3)));
+            assert_eq!(m.status().state, TaskState::Failed);
+            let err = m.status().err.as_deref();
+            assert_eq!(err, Some("task: non-zero exit (137): dockerexec: unhealthy container"));
+        }
+    }
+
     proptest! {
         #[test]
         fn never_backwards(events in prop::collection::vec(0u8..8, 0..60)) {
@@ -241,6 +274,7 @@ mod tests {
                     3 => { m.outcome(step, Outcome::Exited { code: 0, error: None }, now); }
                     4 => { m.outcome(step, Outcome::Failed { temporary: false, message: "x".into() }, now); }
                     5 => m.advance(now),
+                    6 => { m.outcome(step, Outcome::Unhealthy, now); }
                     _ => { m.outcome(step, Outcome::Done, now); }
                 }
                 prop_assert!(m.status().state >= before);

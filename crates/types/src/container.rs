@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::Time;
+use crate::health::{Health, HealthConfig};
 use crate::spec::{Labels, Mount, Protocol};
 
 /// What a container runs; the image's configuration is already merged in once the container exists.
@@ -66,6 +67,9 @@ pub struct ContainerConfig {
     /// Ports of the image and of `--expose`, `80/tcp`.
     #[serde(default)]
     pub exposed_ports: Vec<String>,
+    /// Health check; `None` takes the image's.
+    #[serde(default)]
+    pub health: Option<HealthConfig>,
     /// Anonymous volumes of the image and of `-v /path`.
     #[serde(default)]
     pub volumes: Vec<String>,
@@ -201,6 +205,9 @@ pub struct CreateContainer {
     /// For tasks: address on the ingress network.
     #[serde(default)]
     pub ingress_address: Option<Ipv4Addr>,
+    /// For tasks: ports that other nodes send requests to on that address.
+    #[serde(default)]
+    pub ingress_ports: Vec<(Protocol, u16)>,
 }
 
 /// Life of a container.
@@ -303,6 +310,9 @@ pub struct ContainerInfo {
     pub finished_at: Time,
     /// Starts by the restart policy.
     pub restart_count: u32,
+    /// How it is, if it has a health check and was started.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// What it runs.
     pub config: ContainerConfig,
     /// How it is confined.

@@ -470,6 +470,11 @@ pub enum AgentMessage {
     },
     /// The host leaves on purpose.
     Goodbye,
+    /// Answer to [`ManagerMessage::Follow`]: the network is as it was told.
+    Followed {
+        /// The index in the question.
+        index: u64,
+    },
 }
 
 /// From a manager to an agent.
@@ -501,6 +506,17 @@ pub enum ManagerMessage {
     },
     /// The network, whole.
     DataPlane(Box<crate::dataplane::DataPlane>),
+    /// Tell when the network is as it was told so far.
+    Follow {
+        /// Index of the last transaction that this agent was told of.
+        index: u64,
+    },
+    /// The networks of all nodes within reach follow the tables up to here: what was taken out of service before gets no new
+    /// requests any more.
+    Drained {
+        /// Index of a transaction.
+        index: u64,
+    },
     /// A batch of statuses is committed.
     Acknowledged {
         /// Its number.

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::HealthConfig;
 use crate::spec::Labels;
 use crate::{Ipv4Net, Time};
 
@@ -45,6 +46,9 @@ pub struct ImageInfo {
     pub volumes: Vec<String>,
     /// STOPSIGNAL.
     pub stop_signal: String,
+    /// HEALTHCHECK.
+    #[serde(default)]
+    pub health: Option<HealthConfig>,
     /// Digests of the unpacked layers, bottom first.
     pub layers: Vec<String>,
 }

@@ -11,6 +11,7 @@ pub mod container;
 pub mod control;
 pub mod dataplane;
 pub mod digest;
+pub mod health;
 pub mod host;
 pub mod id;
 pub mod net;

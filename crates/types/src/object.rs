@@ -404,6 +404,9 @@ pub struct TaskStatus {
     /// Ports published on its own node, with the chosen numbers.
     #[serde(default)]
     pub ports: Vec<PortConfig>,
+    /// Its node is about to end it: it takes no more requests.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// A task's container.

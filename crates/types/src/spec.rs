@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::HealthConfig;
 use crate::{Ipv4Net, NetworkId, Secret};
 
 /// Labels of any object.
@@ -213,6 +214,9 @@ pub struct ContainerSpec {
     /// Time between the stop signal and SIGKILL; absent means 10 s.
     #[serde(default)]
     pub stop_grace: Option<Duration>,
+    /// Health check; absent takes the image's.
+    #[serde(default)]
+    pub health: Option<HealthConfig>,
     /// Extra lines of /etc/hosts in the form `IP name`.
     #[serde(default)]
     pub hosts: Vec<String>,

@@ -107,6 +107,9 @@ pub enum ControlCall {
         manager: NodeId,
         /// Each with the milliseconds since it was last heard.
         nodes: Vec<(NodeId, u32)>,
+        /// Index of the transaction up to which the networks of all these nodes follow the tables.
+        #[serde(default)]
+        follows: u64,
     },
     /// Reports of agents, gathered by another manager.
     Statuses {
@@ -140,6 +143,9 @@ pub enum ControlAnswer {
     Noted {
         /// Index of the last transaction applied by the leader.
         applied: u64,
+        /// Answer to `Presence`: up to where the networks of all nodes within reach follow the tables.
+        #[serde(default)]
+        drained: u64,
     },
     /// Answer to `Register`: the node was removed from the swarm.
     Removed,

@@ -2,8 +2,11 @@
 //!
 //! Needs root and the docker CLI; a test says so and passes where they are missing.
 
+mod connect;
+mod drain;
 mod faults;
 mod form;
+mod health;
 mod journey_one;
 mod keys;
 mod machine;

@@ -41,6 +41,11 @@ pub(super) fn merge(mut config: ContainerConfig, image: &ImageInfo) -> Container
     for (key, value) in &image.labels {
         config.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
+    // `--no-healthcheck` and `HEALTHCHECK NONE` stay, for `inspect`.
+    config.health = match (config.health.take(), &image.health) {
+        (Some(own), Some(image)) => Some(own.over(image)),
+        (own, image) => own.or_else(|| image.clone()),
+    };
     for (list, more) in [(&mut config.exposed_ports, &image.exposed_ports), (&mut config.volumes, &image.volumes)] {
         list.extend(more.iter().cloned());
         list.sort();
@@ -143,6 +148,7 @@ impl Engine {
             lower,
             networks: request.networks.clone(),
             ingress_address: request.ingress_address,
+            ingress_ports: request.ingress_ports.clone(),
             copy_up,
             ..Record::default()
         })

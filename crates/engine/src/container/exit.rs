@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use skep_types::Time;
 use skep_types::container::ContainerState;
+use skep_types::health::HealthStatus;
 
 use super::Container;
 use crate::Engine;
@@ -56,6 +57,10 @@ impl Engine {
             r.info.oom_killed = exit.oom;
             r.info.finished_at = at;
             r.info.pid = 0;
+            if let Some(health) = &mut r.info.health {
+                // As Docker shows a container that is probed no more.
+                health.status = HealthStatus::Unhealthy;
+            }
             r.sandbox = None;
         });
         if let Err(e) = stored {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use skep_types::container::{ContainerState, MountPoint};
+use skep_types::health::Health;
 
 use super::network::{endpoint_infos, own_addresses, ports};
 use super::{Container, Record, etc};
@@ -104,6 +105,7 @@ impl Engine {
             r.info.error.clear();
             r.info.exit_code = 0;
             r.info.oom_killed = false;
+            r.info.health = r.info.config.health.as_ref().and_then(|h| h.command()).map(|_| Health::default());
             if again {
                 r.info.restart_count += 1;
             }
@@ -120,6 +122,7 @@ impl Engine {
         }
         self.monitor(Arc::clone(container), connection);
         self.container_event(container, "start", []);
+        self.watch_health(container);
         Ok(())
     }
 

@@ -1,10 +1,12 @@
 //! One container: its record, its phase, and who waits for it.
 
 mod attach;
+mod connect;
 mod create;
 mod etc;
 mod exec;
 mod exit;
+mod health;
 mod launch;
 mod network;
 mod remove;
@@ -15,6 +17,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use skep_types::container::{ContainerInfo, ContainerState, NetworkJoin};
+use skep_types::health::HealthStatus;
 use tokio::sync::watch;
 
 pub use attach::AttachStream;
@@ -34,9 +37,15 @@ pub struct Record {
     pub lower: Vec<PathBuf>,
     /// Networks to join at each start.
     pub networks: Vec<NetworkJoin>,
+    /// `networks` is all of them: it was connected or disconnected by hand.
+    #[serde(default)]
+    pub explicit: bool,
     /// Address on the mesh.
     #[serde(default)]
     pub ingress_address: Option<std::net::Ipv4Addr>,
+    /// Ports on the mesh.
+    #[serde(default)]
+    pub ingress_ports: Vec<(skep_types::spec::Protocol, u16)>,
     /// Its place in the network while it runs.
     #[serde(default)]
     pub sandbox: Option<Sandbox>,
@@ -61,6 +70,8 @@ pub struct Phase {
     pub error: String,
     /// Killed for memory.
     pub oom: bool,
+    /// What its health check says, if it has one.
+    pub health: Option<HealthStatus>,
     /// It is gone.
     pub removed: bool,
 }
@@ -95,7 +106,8 @@ pub struct Container {
 
 impl Container {
     pub(crate) fn new(record: Record, dir: PathBuf, bundle: PathBuf) -> Self {
-        let phase = Phase { state: record.info.state, exit_code: record.info.exit_code, ..Phase::default() };
+        let health = record.info.health.as_ref().map(|h| h.status);
+        let phase = Phase { state: record.info.state, exit_code: record.info.exit_code, health, ..Phase::default() };
         Self {
             id: record.info.id.clone(),
             dir,
@@ -137,6 +149,13 @@ impl Container {
     /// # Errors
     /// When the disk refuses; memory has the change all the same, since it is what is true.
     pub(crate) fn update(&self, durable: bool, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let record = self.note(change);
+        write_json(&self.dir.join("container.json"), &record, durable)
+            .map_err(|e| internal(&format!("write the record of container {}", self.id), e))
+    }
+
+    /// Changes the record in memory and tells the waiters: for what may be lost with the daemon. Returns the record.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Record)) -> Record {
         let record = {
             let mut record = crate::lock(&self.record);
             change(&mut record);
@@ -149,10 +168,10 @@ impl Container {
             phase.exit_code = info.exit_code;
             phase.error.clone_from(&info.error);
             phase.oom = info.oom_killed;
+            phase.health = info.health.as_ref().map(|h| h.status);
             *phase != before
         });
-        write_json(&self.dir.join("container.json"), &record, durable)
-            .map_err(|e| internal(&format!("write the record of container {}", self.id), e))
+        record
     }
 
     fn count_exit(&self) {

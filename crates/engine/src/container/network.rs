@@ -21,9 +21,11 @@ impl From<NetError> for EngineError {
             NetError::NotFound(_) => Code::NotFound,
             NetError::Ambiguous(_) | NetError::OutsideSubnet(_) | NetError::Invalid(_) => Code::InvalidArgument,
             NetError::Exists(_) => Code::Conflict,
-            NetError::InUse(_) | NetError::Predefined(_) | NetError::Overlaps | NetError::AddressTaken => {
-                Code::PermissionDenied
-            }
+            NetError::Connected { .. }
+            | NetError::InUse(_)
+            | NetError::Predefined(_)
+            | NetError::Overlaps
+            | NetError::AddressTaken => Code::PermissionDenied,
             NetError::Host { .. }
             | NetError::PoolsFull
             | NetError::AddressesFull(_)
@@ -40,7 +42,7 @@ impl From<NetError> for EngineError {
 }
 
 /// The name that `--network` means.
-fn mode(given: &str) -> &str {
+pub(super) fn mode(given: &str) -> &str {
     match given {
         "" | "default" => DEFAULT,
         other => other,
@@ -72,7 +74,11 @@ impl Engine {
         }
         let mut networks: Vec<NetworkRequest> = record.networks.iter().map(request_of).collect();
         let known = |n: &NetworkRequest| n.network == mode;
-        if mode != "none" && !networks.iter().any(known) && (networks.is_empty() || !info.host.network_mode.is_empty()) {
+        if mode != "none"
+            && !record.explicit
+            && !networks.iter().any(known)
+            && (networks.is_empty() || !info.host.network_mode.is_empty())
+        {
             networks.insert(0, NetworkRequest { network: mode.to_owned(), ..NetworkRequest::default() });
         }
         let hostname =
@@ -83,6 +89,7 @@ impl Engine {
             hostname,
             networks,
             ingress_address: record.ingress_address,
+            ingress_ports: record.ingress_ports.clone(),
             ports: info.host.ports.iter().map(port_request).collect(),
             dns: DnsOptions {
                 servers: info.host.dns.iter().filter_map(|s| s.parse().ok()).collect(),
@@ -94,7 +101,7 @@ impl Engine {
     }
 }
 
-fn request_of(join: &NetworkJoin) -> NetworkRequest {
+pub(super) fn request_of(join: &NetworkJoin) -> NetworkRequest {
     NetworkRequest { network: mode(&join.network).to_owned(), address: join.address, aliases: join.aliases.clone() }
 }
 

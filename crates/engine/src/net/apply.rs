@@ -77,7 +77,7 @@ impl Core {
         // map first, then flows: a flow made between the two would keep the old backend
         let gone: Vec<Ipv4Addr> = before.difference(&targets(applied)).copied().collect();
         if !gone.is_empty() {
-            errors.extend(self.host.forget_udp(ns, &gone).err());
+            errors.extend(self.host.forget_flows(ns, &gone).err());
         }
     }
 

@@ -274,6 +274,7 @@ fn container(sandbox: &Sandbox) -> Container {
         endpoints: sandbox.endpoints.iter().map(endpoint).collect(),
         ports: sandbox.ports.iter().filter_map(published).collect(),
         ingress: sandbox.request.ingress_address,
+        ingress_ports: sandbox.request.ingress_ports.clone(),
         dns_port: sandbox.resolver,
     }
 }

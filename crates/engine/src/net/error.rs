@@ -30,6 +30,14 @@ pub enum NetError {
     /// Someone is on it (403).
     #[error("error while removing network: network {0} has active endpoints")]
     InUse(String),
+    /// The container is on it already (403).
+    #[error("endpoint with name {container} already exists in network {network}")]
+    Connected {
+        /// Name of the container.
+        container: String,
+        /// Name of the network.
+        network: String,
+    },
     /// Predefined networks stay (403).
     #[error("{0} is a pre-defined network and cannot be removed")]
     Predefined(String),

@@ -70,9 +70,10 @@ pub trait NetHost: Send + Sync {
     /// The failed system call.
     fn tcp_listener(&self, ns: &Ns, addr: SocketAddrV4) -> Result<TcpListener, NetError>;
 
-    /// Forgets UDP flows whose destination was changed to one of these addresses; the number forgotten.
+    /// Forgets UDP flows, and TCP connections that were never answered, whose destination was changed to one of these addresses;
+    /// the number forgotten.
     ///
     /// # Errors
     /// The failed system call.
-    fn forget_udp(&self, ns: &Ns, targets: &[Ipv4Addr]) -> Result<usize, NetError>;
+    fn forget_flows(&self, ns: &Ns, targets: &[Ipv4Addr]) -> Result<usize, NetError>;
 }

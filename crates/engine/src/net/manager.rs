@@ -11,7 +11,7 @@ use skep_types::dataplane::DataPlane;
 use tokio::sync::watch;
 
 use super::core::Core;
-use super::{LocalNetwork, LocalNetworkSpec, NetConfig, NetError, NetHost, Sandbox, SandboxRequest};
+use super::{LocalNetwork, LocalNetworkSpec, NetConfig, NetError, NetHost, NetworkRequest, Sandbox, SandboxRequest};
 
 /// How long a container waits for the managers to tell of its overlay network: the assignment and the data plane travel on
 /// different ways, and one may be a little late.
@@ -141,6 +141,24 @@ impl NetworkManager {
                 other => return other,
             }
         }
+    }
+
+    /// Gives a running container an interface on one more local network; its sandbox as it is then.
+    ///
+    /// # Errors
+    /// The network or address is not to be had, or the kernel refused; then nothing has changed.
+    pub async fn connect(&self, container_id: &str, wanted: NetworkRequest) -> Result<Sandbox, NetError> {
+        let id = container_id.to_owned();
+        self.with(move |core| core.connect(&id, &wanted)).await
+    }
+
+    /// Takes a running container's interface on a network away; its sandbox as it is then.
+    ///
+    /// # Errors
+    /// It is not on that network, or the kernel refused.
+    pub async fn disconnect(&self, container_id: &str, network_id: &str) -> Result<Sandbox, NetError> {
+        let (id, network) = (container_id.to_owned(), network_id.to_owned());
+        self.with(move |core| core.disconnect(&id, &network)).await
     }
 
     /// Ends a container's namespace. No error if it is unknown.

@@ -91,7 +91,7 @@ impl Core {
     }
 
     /// Namespaces that a container's coming or going changes.
-    fn touched(&self, sandbox: &Sandbox) -> BTreeSet<Ns> {
+    pub(super) fn touched(&self, sandbox: &Sandbox) -> BTreeSet<Ns> {
         let mut touched = BTreeSet::from([ns_of(&sandbox.request.container_id), Ns::Host]);
         let overlays = sandbox.endpoints.iter().filter(|e| e.bridge.is_empty());
         touched.extend(overlays.map(|e| overlay_ns(&e.network_id)));
@@ -99,7 +99,7 @@ impl Core {
     }
 
     /// A port of 127.0.0.11 with both its sockets.
-    fn sockets(&self, ns: &Ns, port: u16) -> Result<(u16, Sockets), NetError> {
+    pub(super) fn sockets(&self, ns: &Ns, port: u16) -> Result<(u16, Sockets), NetError> {
         // an address of the loopback device can be bound only while that is up
         let lo = Link { kind: LinkKind::Given, mtu: None, mac: None, master: None, mode: PortMode::Usual };
         self.host.apply(ns, &[Step::SetLink("lo".to_owned(), lo)]).into_iter().collect::<Result<(), _>>()?;
@@ -159,11 +159,7 @@ impl Core {
             let wanted = NetworkRequest::default();
             out.push(self.local_endpoint(request, &gateway, &wanted, out.len())?);
         }
-        let internal = |e: &SandboxEndpoint| self.networks.get(&e.network_id).is_none_or(|n| n.spec.internal);
-        let gate = out.iter().position(|e| e.network_name == GWBRIDGE && !e.bridge.is_empty());
-        if let Some(index) = gate.or_else(|| out.iter().position(|e| !e.bridge.is_empty() && !internal(e))) {
-            out[index].default_route = true;
-        }
+        self.route(&mut out);
         Ok(out)
     }
 
@@ -193,7 +189,7 @@ impl Core {
         Ok(Some((endpoint, view.internal)))
     }
 
-    fn local_endpoint(
+    pub(super) fn local_endpoint(
         &self,
         request: &SandboxRequest,
         network: &LocalNetwork,
@@ -247,6 +243,6 @@ fn endpoint(
 }
 
 /// As in Docker, containers on nothing but the default bridge ask the host's resolvers directly.
-fn wants_resolver(sandbox: &Sandbox) -> bool {
+pub(super) fn wants_resolver(sandbox: &Sandbox) -> bool {
     sandbox.endpoints.iter().any(|e| e.network_name != BRIDGE && e.network_name != GWBRIDGE)
 }

@@ -137,6 +137,9 @@ pub struct SandboxRequest {
     /// Address in the mesh of published ports, for a task whose service has any.
     #[serde(default)]
     pub ingress_address: Option<Ipv4Addr>,
+    /// Ports in the mesh.
+    #[serde(default)]
+    pub ingress_ports: Vec<(Protocol, u16)>,
     /// Ports to be answered on this host.
     #[serde(default)]
     pub ports: Vec<PortMap>,

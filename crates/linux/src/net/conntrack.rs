@@ -1,4 +1,5 @@
-//! Forgetting flows: a UDP flow keeps its old backend until its conntrack entry goes.
+//! Forgetting flows: a UDP flow keeps its old backend until its conntrack entry goes, and so does a TCP connection that was never
+//! answered: its client asks again, and may be sent to another one then.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,12 +14,15 @@ const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const STATUS: u16 = 3;
 const ID: u16 = 12;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// `IPS_SEEN_REPLY`.
+const ANSWERED: u32 = 2;
 /// `IPS_DST_NAT`.
 const DNAT: u32 = 32;
 
-/// Deletes UDP flows whose destination was changed to one of the addresses; how many.
-pub(super) fn forget_udp(socket: &mut Socket, targets: &[Ipv4Addr]) -> io::Result<usize> {
+/// Deletes UDP flows and unanswered TCP connections whose destination was changed to one of the addresses; how many.
+pub(super) fn forget(socket: &mut Socket, targets: &[Ipv4Addr]) -> io::Result<usize> {
     let targets: BTreeSet<_> = targets.iter().collect();
     let mut gone = 0;
     // filtered here, not by the kernel: deletion with a filter needs a recent one
@@ -27,7 +31,8 @@ pub(super) fn forget_udp(socket: &mut Socket, targets: &[Ipv4Addr]) -> io::Resul
         let (Some(orig), Some(reply)) = (find(&fields, TUPLE_ORIG), find(&fields, TUPLE_REPLY)) else { continue };
         let status = find(&fields, STATUS).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes);
         let Some((source, proto)) = source(reply) else { continue };
-        if proto != UDP || status & DNAT == 0 || !targets.contains(&source) {
+        let loose = proto == UDP || (proto == TCP && status & ANSWERED == 0);
+        if !loose || status & DNAT == 0 || !targets.contains(&source) {
             continue;
         }
         let mut msg = Msg::new(DELETE, ACK).raw(&AF_INET_MSG);

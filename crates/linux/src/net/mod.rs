@@ -192,8 +192,8 @@ impl NetHost for LinuxNet {
         made.map_err(|e| NetError::host("listen on TCP", format!("{addr} in {ns}"), e))
     }
 
-    fn forget_udp(&self, ns: &Ns, targets: &[Ipv4Addr]) -> Result<usize, NetError> {
-        let gone = self.spaces.run(ns, || conntrack::forget_udp(&mut Socket::open(SockProtocol::NetlinkNetFilter)?, targets));
+    fn forget_flows(&self, ns: &Ns, targets: &[Ipv4Addr]) -> Result<usize, NetError> {
+        let gone = self.spaces.run(ns, || conntrack::forget(&mut Socket::open(SockProtocol::NetlinkNetFilter)?, targets));
         gone.map_err(|e| NetError::host("forget UDP flows of", ns.to_string(), e))
     }
 }

@@ -83,14 +83,17 @@ pub(crate) fn begin(bundle: &Path, config: &ShimConfig, request: &ExecRequest) -
     Ok(Pending { id: request.id.clone(), helper, streams, console, plan: file("plan") })
 }
 
-/// Takes over the process once its helper ended.
-pub(crate) fn finish(config: &ShimConfig, pending: Pending) -> Result<Session, ShimError> {
+/// Takes over the process once its helper ended; `last` if no other helper is at work.
+pub(crate) fn finish(config: &ShimConfig, pending: Pending, last: bool) -> Result<Session, ShimError> {
     let outcome_file = pending.plan.with_extension("outcome");
     let outcome = fs::read(&outcome_file).ok().and_then(|b| serde_json::from_slice::<Outcome>(&b).ok());
     for suffix in ["plan", "process", "outcome"] {
         let _ = fs::remove_file(pending.plan.with_extension(suffix));
     }
-    sweep(&config.runtime_root.join(runtime_id(&config.id)));
+    if last {
+        // Another exec may still need its own.
+        sweep(&config.runtime_root.join(runtime_id(&config.id)));
+    }
     match outcome {
         Some(Outcome::Started(pid)) => {
             let streams = match pending.console {

@@ -333,7 +333,7 @@ impl Server {
 
     fn exec_began(&mut self, pending: exec::Pending) {
         let id = pending.id.clone();
-        match exec::finish(&self.config, pending) {
+        match exec::finish(&self.config, pending, self.pending.is_empty()) {
             Ok(session) => {
                 self.tell(Some(&id), &Response::Started { pid: session.pid }, false);
                 // Input may have come while the helper ran.

@@ -14,9 +14,9 @@ use skep_types::{NetworkId, NodeId};
 
 use crate::tables::{News, Tables, Watcher};
 
-/// Whether a task takes requests: it runs and is not asked to stop.
-fn serves(t: &Task) -> bool {
-    t.status.state == TaskState::Running && t.desired <= TaskState::Running
+/// Whether a task takes requests: it runs, is not asked to stop, and its node does not stop it.
+pub(super) fn serves(t: &Task) -> bool {
+    t.status.state == TaskState::Running && t.desired <= TaskState::Running && !t.status.draining
 }
 
 fn addr_on(t: &Task, network: NetworkId) -> Option<std::net::Ipv4Addr> {

@@ -3,11 +3,13 @@
 
 mod assignments;
 mod dataplane;
+mod drain;
 mod register;
 mod session;
 mod told;
 
 pub(crate) use dataplane::Planes;
+pub(crate) use drain::Followed;
 pub(crate) use register::register;
 pub(crate) use session::session;
 

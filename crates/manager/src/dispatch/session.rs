@@ -12,6 +12,7 @@ use skep_wire::{ControlAnswer, ControlCall, Incoming, Registration};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 
+use super::drain::Session as Following;
 use super::told::Told;
 use crate::liveness::HEARTBEAT;
 use crate::shared::Shared;
@@ -59,7 +60,7 @@ pub(crate) async fn session(
     });
     let registered = s.once(ControlCall::Register(Registration { node: who.node, description, addr })).await;
     let applied = match registered {
-        Ok(ControlAnswer::Noted { applied }) => applied,
+        Ok(ControlAnswer::Noted { applied, .. }) => applied,
         Ok(ControlAnswer::Removed) => {
             out.send(ManagerMessage::Removed).await;
             return;
@@ -89,7 +90,10 @@ pub(crate) async fn session(
         return;
     }
     let planes = || s.planes.of_node(&s.tables, who.node);
+    let followed = s.followed.session();
+    let mut drained = s.followed.all();
     for m in told.begin(&store, &planes) {
+        note(&followed, &m);
         if !out.send(m).await {
             return;
         }
@@ -107,7 +111,15 @@ pub(crate) async fn session(
             m = incoming.next() => {
                 let Some(m) = m else { break };
                 s.sessions.note(who.node);
-                if !take(s, who.node, m, &ack_tx).await {
+                if let AgentMessage::Followed { index } = m {
+                    followed.done(index);
+                } else if !take(s, who.node, m, &ack_tx).await {
+                    break;
+                }
+            }
+            index = reaches(&mut drained, told.drain) => {
+                told.drain = None;
+                if !out.send(ManagerMessage::Drained { index }).await {
                     break;
                 }
             }
@@ -130,8 +142,10 @@ pub(crate) async fn session(
                 }
                 let mut alive = true;
                 for m in told.differences(&store, &news, &planes) {
+                    note(&followed, &m);
                     alive &= out.send(m).await;
                 }
+                followed.told(store.applied(), false);
                 if !alive {
                     break;
                 }
@@ -139,6 +153,23 @@ pub(crate) async fn session(
         }
     }
     tracing::debug!(node = %who.node, "session ends");
+}
+
+/// Notes what the agent is asked to follow.
+fn note(followed: &Following<'_>, m: &ManagerMessage) {
+    if let ManagerMessage::Follow { index } = m {
+        followed.told(*index, true);
+    }
+}
+
+/// Waits until everybody follows this change; for ever if there is none.
+async fn reaches(all: &mut watch::Receiver<u64>, index: Option<u64>) -> u64 {
+    if let Some(index) = index
+        && let Ok(all) = all.wait_for(|a| *a >= index).await
+    {
+        return *all;
+    }
+    std::future::pending().await
 }
 
 /// Waits until a flag has this value; one whose owner is gone never will.
@@ -152,7 +183,7 @@ async fn becomes(flag: &mut watch::Receiver<bool>, value: bool) {
 async fn take(s: &Arc<Shared>, node: NodeId, m: AgentMessage, done: &mpsc::Sender<u64>) -> bool {
     let register = |description, addr| ControlCall::Register(Registration { node, description, addr });
     match m {
-        AgentMessage::Heartbeat => true,
+        AgentMessage::Heartbeat | AgentMessage::Followed { .. } => true,
         AgentMessage::Hello { description, addr, .. } => s.once(register(description, addr)).await.is_ok(),
         AgentMessage::Description(d) => s.once(register(d, None)).await.is_ok(),
         AgentMessage::Statuses { batch, reports } => {

@@ -9,7 +9,7 @@ use skep_types::object::{Node, TaskState};
 use skep_types::spec::{PortConfig, Role};
 use skep_types::{NodeId, ServiceId, TaskId};
 
-use super::{assignments, dataplane};
+use super::{assignments, dataplane, drain};
 use crate::rotation::CertNews;
 use crate::tables::News;
 
@@ -31,19 +31,22 @@ pub(crate) struct Told {
     managers: Vec<(NodeId, String)>,
     role: Role,
     certificates: CertNews,
+    /// The last change that took one of its tasks out of service, until the agent was told that all nodes follow it.
+    pub(crate) drain: Option<u64>,
 }
 
 impl Told {
     /// An agent with a certificate for `role` that brings along `known` and a data plane with the digest `plane`.
     pub(crate) fn new(node: NodeId, role: Role, known: Vec<KnownTask>, plane: u64) -> Self {
         let tasks = known.iter().map(|k| (k.task, (k.desired, k.ports.clone()))).collect();
-        Self { node, tasks, known, plane, managers: Vec::new(), role, certificates: CertNews::default() }
+        Self { node, tasks, known, plane, managers: Vec::new(), role, certificates: CertNews::default(), drain: None }
     }
 
     /// The first messages of a session. `planes` makes the agent's data plane, at least as new as `store`. The data plane comes before the tasks that need it.
     pub(crate) fn begin(&mut self, store: &Store, planes: &dyn Fn() -> DataPlane) -> Vec<ManagerMessage> {
         let mut out = self.managers(store);
         out.extend(self.plane(planes));
+        out.push(ManagerMessage::Follow { index: store.applied() });
         let all = assignments::of_node(store, self.node);
         if self.known.is_empty() {
             self.tasks = all.iter().map(|a| (a.task.id, key(a))).collect();
@@ -71,6 +74,7 @@ impl Told {
             News::Restart => {
                 let mut out = self.managers(store);
                 out.extend(self.plane(planes));
+                out.push(self.follow(store, true));
                 out.extend(self.all(store));
                 out.extend(self.role(store));
                 out.extend(self.certificates(store));
@@ -79,8 +83,12 @@ impl Told {
         };
         let (mut tasks, mut services) = (Vec::new(), Vec::<ServiceId>::new());
         let (mut plane, mut nodes, mut certificates) = (false, false, false);
+        let mut drains = None;
         for c in changes.iter().flat_map(|c| c.iter()) {
             plane |= dataplane::affected(c);
+            if let Some(node) = drain::drains(c) {
+                drains = Some(drains.unwrap_or(false) || node == self.node);
+            }
             match c {
                 Change::Task { id, old, new } => {
                     if old.iter().chain(new).any(|t| t.node == Some(self.node)) {
@@ -107,6 +115,8 @@ impl Told {
         if plane {
             out.extend(self.plane(planes));
         }
+        // Before the tasks, so that one which is to be stopped knows what to wait for.
+        out.extend(drains.map(|own| self.follow(store, own)));
         out.extend(self.some(store, tasks));
         if nodes {
             out.extend(self.role(store));
@@ -115,6 +125,15 @@ impl Told {
             out.extend(self.certificates(store));
         }
         out
+    }
+
+    /// Asks the agent to tell when it follows; `own` if a task of its own waits for all to follow.
+    fn follow(&mut self, store: &Store, own: bool) -> ManagerMessage {
+        let index = store.applied();
+        if own {
+            self.drain = Some(index);
+        }
+        ManagerMessage::Follow { index }
     }
 
     fn all(&mut self, store: &Store) -> Option<ManagerMessage> {

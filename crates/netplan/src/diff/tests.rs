@@ -129,6 +129,7 @@ fn container(t: u8, published: bool) -> Container {
         ],
         ports: if published { vec![port] } else { Vec::new() },
         ingress: Some(Ipv4Addr::new(10, 255, 0, t)),
+        ingress_ports: vec![(Protocol::Tcp, 80)],
         dns_port: Some(4000),
     }
 }

@@ -80,6 +80,14 @@ fn ports(facts: &Facts, member: &Member, view: &IngressView, table: &mut Table) 
     let to = SetData::Value(vec![Field::Ipv4, Field::Port]);
     let mut backends = Set::new(&[Field::Proto, Field::Port, Field::Mark], to.clone());
     let mut local = Set::new(&[Field::Ipv4, Field::Proto, Field::Port], to);
+    for container in &facts.containers {
+        let inner = gw.and_then(|gw| container.address_on(&gw.link));
+        let (Some(addr), Some(inner)) = (container.ingress, inner) else { continue };
+        for (protocol, port) in &container.ingress_ports {
+            let key = bytes(&[&addr.octets(), &[proto_number(*protocol)], &port.to_be_bytes()]);
+            local.elements.insert(key, Datum::Value(bytes(&[&inner.octets(), &port.to_be_bytes()])));
+        }
+    }
     for port in &view.ports {
         let proto = [proto_number(port.protocol)];
         let (outside, inside) = (port.published.to_be_bytes(), port.target.to_be_bytes());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use skep_agent::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started};
+use skep_agent::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started, Turn};
 use skep_node::SwarmNode;
 use skep_types::control::*;
 use skep_types::dataplane::DataPlane;
@@ -95,11 +95,14 @@ impl Executor for Host {
         });
         Ok(Started { container: self.status(t), ports: vec![] })
     }
-    async fn wait(&self, t: TaskId) -> Result<Exit, ExecError> {
+    async fn healthy(&self, _: TaskId) -> Result<Turn, ExecError> {
+        Ok(Turn::Healthy)
+    }
+    async fn wait(&self, t: TaskId) -> Result<Turn, ExecError> {
         let mut rx = self.containers.subscribe();
         let r = rx.wait_for(|c| !matches!(c.get(&t), Some(State::Running | State::Created))).await;
         match r.unwrap().get(&t) {
-            Some(State::Exited(code)) => Ok(Exit { code: *code, ..Exit::default() }),
+            Some(State::Exited(code)) => Ok(Turn::Ended(Exit { code: *code, ..Exit::default() })),
             _ => Err(ExecError { temporary: false, message: "No such container".into() }),
         }
     }

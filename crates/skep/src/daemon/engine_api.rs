@@ -10,7 +10,7 @@ use skep_engine::error::{internal, not_found};
 use skep_engine::net::{LocalNetwork, LocalNetworkSpec};
 use skep_engine::{Engine, logs};
 use skep_types::Time;
-use skep_types::container::{ContainerInfo, CreateContainer, Event, ExecConfig, ExecInfo, VolumeInfo};
+use skep_types::container::{ContainerInfo, CreateContainer, Event, ExecConfig, ExecInfo, NetworkJoin, VolumeInfo};
 use skep_types::host::{ImageInfo, LocalNetworkInfo, LogOptions, LogRecord, Progress, RegistryAuth, Removed};
 use skep_types::spec::Labels;
 use tokio::sync::{broadcast, mpsc};
@@ -253,6 +253,14 @@ impl skep_api::Engine for EngineApi {
         let attributes = [("name".to_owned(), network.name), ("type".to_owned(), "bridge".to_owned())];
         self.engine.events.emit("network", "destroy", &network.id, attributes);
         Ok(())
+    }
+
+    async fn connect_network(&self, network: &str, container: &str, join: NetworkJoin) -> ApiResult<()> {
+        self.engine.connect(network, container, join).await
+    }
+
+    async fn disconnect_network(&self, network: &str, container: &str) -> ApiResult<()> {
+        self.engine.disconnect(network, container).await
     }
 
     fn events(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use skep_agent::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started};
+use skep_agent::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started, Turn};
 use skep_engine::Engine;
-use skep_engine::container::WaitFor;
+use skep_engine::container::Phase;
 use skep_types::TaskId;
 use skep_types::container::{
     ContainerConfig, ContainerInfo, ContainerState, CreateContainer, HostConfig, NetworkJoin, PortMap,
 };
 use skep_types::control::{Assignment, Code, ControlError};
 use skep_types::dataplane::DataPlane;
+use skep_types::health::HealthStatus;
 use skep_types::host::RegistryAuth;
 use skep_types::object::{ContainerStatus, NodeDescription};
 use skep_types::spec::{PortConfig, PublishMode};
@@ -90,6 +91,21 @@ impl EngineExecutor {
         Ok(())
     }
 
+    /// Waits until a task's container ended or its health is what is waited for.
+    async fn turn(&self, task: TaskId, met: impl Fn(&Phase) -> bool + Send) -> Result<Turn, ExecError> {
+        let info = self.find(task).ok_or_else(|| gone(task))?;
+        let container = self.engine.find(&info.id).map_err(failed)?;
+        let mut watch = container.watch();
+        let ended = |p: &Phase| p.removed || !matches!(p.state, ContainerState::Running | ContainerState::Restarting);
+        // The sender lives as long as the container.
+        let phase = watch.wait_for(|p| ended(p) || met(p)).await.map(|p| p.clone()).map_err(|_| gone(task))?;
+        Ok(match phase.health {
+            _ if ended(&phase) => Turn::Ended(Exit { code: phase.exit_code, error: None, oom: phase.oom }),
+            Some(HealthStatus::Unhealthy) => Turn::Unhealthy,
+            _ => Turn::Healthy,
+        })
+    }
+
     fn request(assignment: &Assignment) -> CreateContainer {
         let (task, spec) = (&assignment.task, &assignment.spec);
         let c = &spec.container;
@@ -134,6 +150,7 @@ impl EngineExecutor {
                 labels,
                 stop_signal: c.stop_signal.clone(),
                 stop_timeout: c.stop_grace.map(seconds),
+                health: c.health.clone(),
                 ..ContainerConfig::default()
             },
             host: HostConfig {
@@ -153,6 +170,12 @@ impl EngineExecutor {
             },
             networks,
             ingress_address,
+            ingress_ports: assignment
+                .ports
+                .iter()
+                .filter(|p| p.mode == PublishMode::Ingress)
+                .map(|p| (p.protocol, p.target))
+                .collect(),
         }
     }
 }
@@ -243,11 +266,12 @@ impl Executor for EngineExecutor {
         Ok(started(&self.find(task).ok_or_else(|| gone(task))?))
     }
 
-    async fn wait(&self, task: TaskId) -> Result<Exit, ExecError> {
-        let info = self.find(task).ok_or_else(|| gone(task))?;
-        let container = self.engine.find(&info.id).map_err(failed)?;
-        let phase = container.wait(WaitFor::NotRunning).await;
-        Ok(Exit { code: phase.exit_code, error: None, oom: phase.oom })
+    async fn healthy(&self, task: TaskId) -> Result<Turn, ExecError> {
+        self.turn(task, |p| p.health != Some(HealthStatus::Starting)).await
+    }
+
+    async fn wait(&self, task: TaskId) -> Result<Turn, ExecError> {
+        self.turn(task, |p| p.health == Some(HealthStatus::Unhealthy)).await
     }
 
     async fn shutdown(&self, task: TaskId, grace: Duration) -> Result<(), ExecError> {
@@ -274,7 +298,10 @@ impl Executor for EngineExecutor {
             let task = info.config.labels.get(TASK_LABEL)?.parse().ok()?;
             let state = match info.state {
                 ContainerState::Created if info.error.is_empty() => ObservedState::Created,
-                ContainerState::Running | ContainerState::Restarting => ObservedState::Running,
+                ContainerState::Running | ContainerState::Restarting => match &info.health {
+                    Some(h) if h.status == HealthStatus::Starting => ObservedState::Starting,
+                    _ => ObservedState::Running,
+                },
                 _ => ObservedState::Exited { code: info.exit_code },
             };
             Some(ObservedTask { task, container: status(info), state })
