@@ -90,6 +90,9 @@ pub trait Executor: Send + Sync + 'static {
     /// [`ExecError`]; it is tried again a second later.
     async fn set_dataplane(&self, plane: DataPlane) -> Result<(), ExecError>;
 
+    /// The network as this host was last made, before a restart too; `None` if it never was, or has left.
+    async fn dataplane(&self) -> Option<DataPlane>;
+
     /// Pulls the image, makes volumes and the container. Waits for networks of the data plane if it needs them.
     ///
     /// # Errors

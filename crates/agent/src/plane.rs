@@ -9,15 +9,11 @@ use skep_types::dataplane::DataPlane;
 use tokio::sync::{Notify, watch};
 
 use crate::Executor;
-use crate::files::Files;
 
 /// Pause after the host refused it.
 const RETRY: Duration = Duration::from_secs(1);
 /// A task waits this long at most for the data plane that came with it; the executor waits for its networks itself.
 const WAIT: Duration = Duration::from_secs(10);
-const FILE: &str = "dataplane.json";
-/// It is written down this often at most: what a restart without any manager begins with may be so old.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// A task that takes no more requests is stopped after this even if some node has not followed: as long as the reference
 /// always waits.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -46,13 +42,13 @@ pub(crate) struct Plane {
 }
 
 impl Plane {
-    /// Starts with what was applied before a restart. Ends when the last clone is dropped.
-    pub(crate) fn start(executor: Arc<dyn Executor>, files: Files) -> Self {
+    /// Starts with what the host was made before a restart, which the host itself knows best: an older one would take tasks out of
+    /// service. Ends when the last clone is dropped.
+    pub(crate) async fn start(executor: Arc<dyn Executor>) -> Self {
         let (done, applied) = watch::channel(0);
-        let known: Option<DataPlane> = files.named(FILE);
+        let known = executor.dataplane().await;
         let (wanted, mut rx) = watch::channel((u64::from(known.is_some()), known));
         rx.mark_changed();
-        tokio::spawn(save(wanted.subscribe(), files));
         tokio::spawn(async move {
             while rx.changed().await.is_ok() {
                 loop {
@@ -167,17 +163,5 @@ impl Plane {
         let mut applied = self.applied.clone();
         // Late or gone: the executor says what is missing then.
         let _ = tokio::time::timeout(WAIT, applied.wait_for(|a| *a >= number)).await;
-    }
-}
-
-/// Writes down what is wanted, until nobody wants anything any more.
-async fn save(mut wanted: watch::Receiver<(u64, Option<DataPlane>)>, files: Files) {
-    // Nothing is written once the agent has stopped: the host may have left the swarm since.
-    while wanted.changed().await.is_ok() && wanted.has_changed().is_ok() {
-        let plane = wanted.borrow_and_update().1.clone();
-        if let Some(p) = plane {
-            files.put_named(FILE, &p);
-        }
-        tokio::time::sleep(SAVE_EVERY).await;
     }
 }

@@ -44,7 +44,7 @@ impl Drop for Worker {
 impl Worker {
     /// Takes up what was assigned before a restart.
     pub(crate) async fn start(executor: Arc<dyn Executor>, clock: Arc<dyn Clock>, files: Files) -> Self {
-        let plane = Plane::start(executor.clone(), files.clone());
+        let plane = Plane::start(executor.clone()).await;
         let mut w = Self {
             executor: executor.clone(),
             clock,

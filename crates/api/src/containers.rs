@@ -67,8 +67,8 @@ async fn refuse_attachable(app: &App, request: &skep_types::container::CreateCon
             return Err(Failure::unbuilt("--network container:…"));
         }
         let known = local.iter().any(|l| l.name == name || l.id.starts_with(name));
-        if !known && crate::networks::in_swarm(app, name).await.is_some() {
-            return Err(Failure::unbuilt(format!("attaching a plain container to the swarm's network {name}")));
+        if !known && let Some(found) = crate::networks::in_swarm(app, name).await {
+            return Err(crate::networks::no_attachment(&found));
         }
         // One that is nowhere is found missing at the start: a 404 here would mean a missing image to clients.
     }

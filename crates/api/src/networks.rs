@@ -221,12 +221,24 @@ pub(crate) async fn remove(State(app): State<App>, Path(target): Path<String>) -
     Ok(no_content())
 }
 
+/// Why a container that is no task cannot be on a network of the swarm.
+pub(crate) fn no_attachment(network: &Network) -> Failure {
+    let name = &network.spec.name;
+    if network.spec.attachable {
+        return Failure::unbuilt(format!("attaching a plain container to the swarm's network {name}"));
+    }
+    let why = format!("rpc error: code = PermissionDenied desc = network {name} not manually attachable");
+    Failure::new(Code::PermissionDenied, format!("Could not attach to network {name}: {why}"))
+}
+
 /// The container and the rest of a call to connect or disconnect; refuses the swarm's networks, which only tasks are on yet.
 async fn joint(app: &App, network: &str, body: &mut Fields) -> Handled<String> {
     let container: String = body.get("Container")?;
     let networks = app.engine.networks().await;
-    if find_local(&networks, network)?.is_none() && in_swarm(app, network).await.is_some() {
-        return Err(Failure::unbuilt(format!("attaching a plain container to the swarm's network {network}")));
+    if find_local(&networks, network)?.is_none()
+        && let Some(found) = in_swarm(app, network).await
+    {
+        return Err(no_attachment(&found));
     }
     Ok(container)
 }

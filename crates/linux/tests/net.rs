@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use skep_engine::net::{LocalNetworkSpec, NetError, NetworkRequest, PortMap};
-use skep_netplan::Ns;
+use skep_netplan::{Mac, Ns};
 use skep_types::dataplane::{
     DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView, View,
 };
@@ -258,4 +258,57 @@ async fn bridges_publish_and_keep_apart() {
     host.manager().remove_network("shut").await.unwrap();
     assert_eq!(host.links(), ["docker0", "eth0", "lo"]);
     assert!(host.pinned().is_empty());
+}
+
+/// A VXLAN packet of network 4097 with a datagram to task 11's port 80 that pretends to come from port 5555 of task 13.
+fn forged() -> Vec<u8> {
+    let mut packet = vec![8, 0, 0, 0, 0, 0x10, 0x01, 0];
+    packet.extend(Mac::of(ip("10.0.1.11")).0);
+    packet.extend(Mac::of(ip("10.0.1.13")).0);
+    packet.extend([8, 0]);
+    let mut header = vec![0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0];
+    header.extend(ip("10.0.1.13").octets());
+    header.extend(ip("10.0.1.11").octets());
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let check = !(((sum & 0xffff) + (sum >> 16)) as u16);
+    header[10..12].copy_from_slice(&check.to_be_bytes());
+    packet.extend(header);
+    // ports, length, no checksum, and the one byte that the server answers
+    packet.extend(5555u16.to_be_bytes().into_iter().chain(80u16.to_be_bytes()).chain([0, 9, 0, 0, b'?']));
+    packet
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn only_members_reach_an_overlay_network() {
+    let world = World::new("c", 3);
+    let mut hosts = Vec::new();
+    for n in 1..=3 {
+        hosts.push(Host::open(&world, n, false).await);
+    }
+    spread(&hosts, &[]).await;
+    for (n, at) in TASKS {
+        let mut wanted = request(&format!("task{n}"), n);
+        wanted.networks = vec![NetworkRequest {
+            network: OVERLAY.to_string(),
+            address: Some(Ipv4Addr::new(10, 0, 1, n)),
+            aliases: Vec::new(),
+        }];
+        hosts[usize::from(at) - 1].run(wanted).await;
+    }
+    let listener = hosts[2].socket(&hosts[2].ns_of(13), "10.0.1.13:5555");
+    let send = |socket: std::net::UdpSocket| {
+        for _ in 0..3 {
+            socket.send_to(&forged(), "192.168.77.1:4789").unwrap();
+        }
+    };
+    send(world.client_socket());
+    // The control: the same from a member arrives, after what an outsider sent and before it would have been answered.
+    send(hosts[1].socket(&Ns::Host, "0.0.0.0:0"));
+    let mut answers = 0;
+    let mut buf = [0; 64];
+    while let Ok(len) = listener.recv(&mut buf) {
+        assert!(buf[..len].starts_with(b"task11 "), "{:?}", &buf[..len]);
+        answers += 1;
+    }
+    assert_eq!(answers, 3, "those of the member and no other");
 }

@@ -27,6 +27,8 @@ struct Inner {
     rng: Rng,
     /// In 1,000: how many preparations fail.
     failures: u64,
+    /// As on a host, it is on disk: a loss of power leaves it.
+    plane: Option<DataPlane>,
 }
 
 /// The containers of one host.
@@ -46,7 +48,7 @@ fn no_such(task: TaskId) -> ExecError {
 
 impl SimExecutor {
     pub(crate) fn new(name: &str, rng: Rng) -> Self {
-        let inner = Inner { containers: BTreeMap::new(), rng, failures: 0 };
+        let inner = Inner { containers: BTreeMap::new(), rng, failures: 0, plane: None };
         Self { name: name.to_owned(), inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -116,9 +118,14 @@ impl Executor for SimExecutor {
         }
     }
 
-    async fn set_dataplane(&self, _: DataPlane) -> Result<(), ExecError> {
+    async fn set_dataplane(&self, plane: DataPlane) -> Result<(), ExecError> {
         self.takes(1..5).await;
+        self.lock().plane = (plane != DataPlane::default()).then_some(plane);
         Ok(())
+    }
+
+    async fn dataplane(&self) -> Option<DataPlane> {
+        self.lock().plane.clone()
     }
 
     async fn prepare(&self, a: &Assignment) -> Result<ContainerStatus, ExecError> {

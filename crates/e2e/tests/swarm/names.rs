@@ -46,6 +46,11 @@ fn services_find_each_other() {
     assert!(m("network inspect my_net1").ok().contains("192.168.22.1"));
     assert!(m("network ls --format {{.Name}}|{{.Driver}}|{{.Scope}}").ok().contains("demo|overlay|swarm"));
 
+    let refused = m("run --rm --network demo busybox:1.28 true").err;
+    let why =
+        "Could not attach to network demo: rpc error: code = PermissionDenied desc = network demo not manually attachable";
+    assert!(refused.contains(why), "{refused}");
+
     let _ = m("service create -d --name whoami --replicas 2 -p 8000:8000 --network demo whoami:1.0").ok();
     let _ = bed
         .docker(

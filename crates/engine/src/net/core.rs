@@ -72,7 +72,13 @@ impl Core {
     ) -> Result<Self, NetError> {
         let store = Store::open(&config.data_root)?;
         let saved: Vec<LocalNetwork> = store.load(NETWORKS)?.unwrap_or_default();
-        let member = store.load::<SavedMember>(MEMBER)?;
+        let member = store.load::<SavedMember>(MEMBER).unwrap_or_else(|error| {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "what the managers said last is lost; they will say it again"
+            );
+            None
+        });
         let restored = |m: SavedMember| Member { node: m.node, addr: m.addr, mtu: m.mtu, plane: m.plane, drained: m.drained };
         let member = member.map(restored);
         let sandboxes = alive.into_iter().map(|s| (s.request.container_id.clone(), s)).collect();
@@ -118,13 +124,15 @@ impl Core {
     }
 
     pub(super) fn save_networks(&self) -> Result<(), NetError> {
-        self.store.save(NETWORKS, &self.networks.values().collect::<Vec<_>>())
+        self.store.save(NETWORKS, &self.networks.values().collect::<Vec<_>>(), true)
     }
 
     pub(super) fn save_member(&self) -> Result<(), NetError> {
         let Some(member) = &self.member else { return self.store.remove(MEMBER) };
         let Member { node, addr, mtu, plane, drained } = member.clone();
-        self.store.save(MEMBER, &SavedMember { node, addr, mtu, plane, drained })
+        // For the daemon's next start. After a loss of power nothing runs that would need it, and the managers tell it anew: it is
+        // not worth a wait for the disk while packets wait for a change.
+        self.store.save(MEMBER, &SavedMember { node, addr, mtu, plane, drained }, false)
     }
 
     pub(super) fn by_name(&self, name: &str) -> Option<&LocalNetwork> {

@@ -197,6 +197,11 @@ impl NetworkManager {
         done
     }
 
+    /// What the managers last said, as it is kept; `None` outside of a swarm.
+    pub async fn dataplane(&self) -> Option<DataPlane> {
+        self.with(|core| Ok(core.member.as_ref().map(|m| m.plane.clone()))).await.ok().flatten()
+    }
+
     /// Takes away everything of the swarm; containers on overlay networks should be gone by then.
     ///
     /// # Errors

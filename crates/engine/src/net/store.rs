@@ -32,15 +32,18 @@ impl Store {
         }
     }
 
-    pub(super) fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), NetError> {
+    /// Replaces a file; with `durable` it outlives a loss of power, too.
+    pub(super) fn save<T: Serialize>(&self, name: &str, value: &T, durable: bool) -> Result<(), NetError> {
         let path = self.dir.join(name);
         let tmp = self.dir.join(format!("{name}.tmp"));
         let write = || -> io::Result<()> {
             let mut file = File::create(&tmp)?;
             file.write_all(&serde_json::to_vec(value)?)?;
-            file.sync_all()?;
+            if durable {
+                file.sync_all()?;
+            }
             fs::rename(&tmp, &path)?;
-            File::open(&self.dir)?.sync_all()
+            if durable { File::open(&self.dir)?.sync_all() } else { Ok(()) }
         };
         write().map_err(|e| NetError::host("write", path.display().to_string(), e))
     }

@@ -1,7 +1,8 @@
 //! The kernel's side of networks: namespaces, rtnetlink, nftables and conntrack, all blocking.
 //!
-//! Implements `engine`'s [`NetHost`]. It decides nothing and remembers nothing: steps come in, one result for each goes out.
-//! Every call works on a thread of its own that enters the namespace and ends.
+//! Implements `engine`'s [`NetHost`]. It decides nothing and remembers nothing of them: steps come in, one result for each goes out.
+//! What must happen inside a namespace is done on a thread of its own that enters it and ends; netlink sockets, which stay in the
+//! namespace they were opened in, are kept and used from anywhere.
 
 mod conntrack;
 mod dump;
@@ -11,10 +12,12 @@ mod nft;
 mod ns;
 mod route;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::socket::SockProtocol;
 use skep_engine::net::{Found, NetError, NetHost};
@@ -25,10 +28,16 @@ use skep_netplan::{Ns, Step};
 use msg::Socket;
 use ns::Namespaces;
 
+/// Namespaces whose sockets are kept, three files each; of more the last is opened anew each time.
+const SESSIONS: usize = 256;
+
 /// The networks of one host: its own namespace, and the directory in which the others are pinned.
 #[derive(Debug)]
 pub struct LinuxNet {
     spaces: Namespaces,
+    /// Sockets are kept because closing one that has changed a table waits for all processors to pass a quiet point: 10 ms and
+    /// more, for each namespace of each change.
+    sessions: Mutex<BTreeMap<Ns, Arc<Mutex<Session>>>>,
 }
 
 impl LinuxNet {
@@ -47,7 +56,7 @@ impl LinuxNet {
     /// # Errors
     /// The directory cannot be made.
     pub fn with_host(host: File, dir: PathBuf) -> Result<Self, NetError> {
-        Ok(Self { spaces: Namespaces::open(host, dir)? })
+        Ok(Self { spaces: Namespaces::open(host, dir)?, sessions: Mutex::default() })
     }
 
     /// Runs `work` on a short-lived thread inside a namespace.
@@ -59,26 +68,53 @@ impl LinuxNet {
     }
 
     fn steps(&self, ns: &Ns, steps: &[Step]) -> io::Result<Vec<Result<(), NetError>>> {
-        let own = self.spaces.file(ns)?;
-        let mut host = self.spaces.run(&Ns::Host, || Socket::open(SockProtocol::NetlinkRoute))?;
-        let entered = own.try_clone()?;
-        ns::on_thread(move || {
-            ns::enter(entered)?;
-            let mut here = Session {
-                route: Socket::open(SockProtocol::NetlinkRoute)?,
-                nft: Socket::open(SockProtocol::NetlinkNetFilter)?,
-                own,
-            };
-            Ok(steps.iter().map(|step| self.step(&mut here, &mut host, step)).collect())
-        })
+        let session = self.session(ns)?;
+        let mut here = lock(&session);
+        let entered = here.own.try_clone()?;
+        let work = |here: &mut Session| steps.iter().map(|step| self.step(here, step)).collect::<Vec<_>>();
+        // Files below /proc/sys are those of the thread that opens them.
+        let done = if steps.iter().any(|s| matches!(s, Step::Sysctl(..))) {
+            let here = &mut *here;
+            ns::on_thread(move || {
+                ns::enter(entered)?;
+                Ok(work(here))
+            })?
+        } else {
+            work(&mut here)
+        };
+        if done.iter().any(Result::is_err) {
+            // Whatever is wrong, it is not an old socket the next time.
+            lock(&self.sessions).remove(ns);
+        }
+        Ok(done)
     }
 
-    fn step(&self, here: &mut Session, host: &mut Socket, step: &Step) -> Result<(), NetError> {
-        let (operation, object, result) = self.do_step(here, host, step);
+    /// The sockets of a namespace.
+    fn session(&self, ns: &Ns) -> io::Result<Arc<Mutex<Session>>> {
+        if let Some(known) = lock(&self.sessions).get(ns) {
+            return Ok(known.clone());
+        }
+        let own = self.spaces.file(ns)?;
+        let open = || Ok((Socket::open(SockProtocol::NetlinkRoute)?, Socket::open(SockProtocol::NetlinkNetFilter)?));
+        let (route, nft) = self.spaces.run(ns, open)?;
+        let made = Arc::new(Mutex::new(Session { route, nft, own }));
+        // Those of other names are nobody's to keep: a socket keeps its namespace alive.
+        if !matches!(ns, Ns::Named(_)) {
+            let mut sessions = lock(&self.sessions);
+            if sessions.len() >= SESSIONS {
+                sessions.pop_last();
+            }
+            sessions.insert(ns.clone(), made.clone());
+        }
+        Ok(made)
+    }
+
+    fn step(&self, here: &mut Session, step: &Step) -> Result<(), NetError> {
+        let (operation, object, result) = self.do_step(here, step);
         result.map_err(|e| NetError::host(operation, object, e))
     }
 
-    fn do_step(&self, here: &mut Session, host: &mut Socket, step: &Step) -> (&'static str, String, io::Result<()>) {
+    fn do_step(&self, here: &mut Session, step: &Step) -> (&'static str, String, io::Result<()>) {
         let route = &mut here.route;
         match step {
             Step::DelTable(family, name) => {
@@ -102,8 +138,9 @@ impl LinuxNet {
                     LinkKind::Veth { peer_ns, .. } => self.spaces.file(peer_ns).map(Some),
                     _ => Ok(None),
                 };
+                let host = self.spaces.run(&Ns::Host, || Socket::open(SockProtocol::NetlinkRoute));
                 let made = peer.and_then(|peer| {
-                    route::create(route, host, &here.own, peer.as_ref(), name, link)?;
+                    route::create(route, &mut host?, &here.own, peer.as_ref(), name, link)?;
                     route::set(route, name, link).inspect_err(|_| {
                         // half a link would be in the way of the next attempt; the first error is the one to tell
                         if link.kind != LinkKind::Given {
@@ -129,7 +166,13 @@ impl LinuxNet {
     }
 }
 
+/// Locks what stays whole whatever panicked while it was held: entries come and go as one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Sockets of one namespace.
+#[derive(Debug)]
 struct Session {
     route: Socket,
     nft: Socket,
@@ -146,10 +189,15 @@ fn sysctl(key: &str, value: &str) -> io::Result<()> {
 
 impl NetHost for LinuxNet {
     fn create_ns(&self, ns: &Ns) -> Result<(), NetError> {
-        self.spaces.create(ns)
+        // Sockets of one that had the same name are of no use in this one.
+        if self.spaces.create(ns)? {
+            lock(&self.sessions).remove(ns);
+        }
+        Ok(())
     }
 
     fn delete_ns(&self, ns: &Ns) -> Result<(), NetError> {
+        lock(&self.sessions).remove(ns);
         self.spaces.delete(ns)
     }
 
@@ -193,8 +241,8 @@ impl NetHost for LinuxNet {
     }
 
     fn forget_flows(&self, ns: &Ns, targets: &[Ipv4Addr]) -> Result<usize, NetError> {
-        let gone = self.spaces.run(ns, || conntrack::forget(&mut Socket::open(SockProtocol::NetlinkNetFilter)?, targets));
-        gone.map_err(|e| NetError::host("forget UDP flows of", ns.to_string(), e))
+        let gone = self.session(ns).and_then(|session| conntrack::forget(&mut lock(&session).nft, targets));
+        gone.map_err(|e| NetError::host("forget flows of", ns.to_string(), e))
     }
 }
 

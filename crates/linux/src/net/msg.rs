@@ -105,6 +105,7 @@ impl Msg {
 }
 
 /// A netlink socket.
+#[derive(Debug)]
 pub(super) struct Socket {
     fd: OwnedFd,
     seq: u32,

@@ -40,10 +40,11 @@ impl Namespaces {
         }
     }
 
-    pub(super) fn create(&self, ns: &Ns) -> Result<(), NetError> {
+    /// Whether it was not there before.
+    pub(super) fn create(&self, ns: &Ns) -> Result<bool, NetError> {
         let path = self.path(ns);
         if pinned(&path) {
-            return Ok(());
+            return Ok(false);
         }
         let made = File::create(&path).and_then(|_| {
             on_thread(|| {
@@ -53,7 +54,7 @@ impl Namespaces {
                 Ok(())
             })
         });
-        made.map_err(|e| NetError::host("create network namespace", path.display().to_string(), e))
+        made.map(|()| true).map_err(|e| NetError::host("create network namespace", path.display().to_string(), e))
     }
 
     pub(super) fn delete(&self, ns: &Ns) -> Result<(), NetError> {

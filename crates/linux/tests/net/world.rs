@@ -89,6 +89,11 @@ impl World {
         self.client.run_in(&Ns::Host, || udp(to))
     }
 
+    /// A UDP socket of the outside client.
+    pub(crate) fn client_socket(&self) -> UdpSocket {
+        self.client.run_in(&Ns::Host, || UdpSocket::bind("0.0.0.0:0")).unwrap()
+    }
+
     /// Several held connections, so that every backend has one.
     pub(crate) fn hold(&self, to: &str) -> Vec<TcpStream> {
         (0..10).map(|_| self.client.run_in(&Ns::Host, || connect(to)).unwrap()).collect()
@@ -197,6 +202,13 @@ impl Host {
 
     pub(crate) fn connect(&self, ns: &Ns, to: &str) -> TcpStream {
         self.net.run_in(ns, || connect(to)).unwrap()
+    }
+
+    /// A UDP socket that waits for a while.
+    pub(crate) fn socket(&self, ns: &Ns, at: &str) -> UdpSocket {
+        let socket = self.net.run_in(ns, || UdpSocket::bind(at)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
     }
 
     pub(crate) fn links(&self) -> Vec<String> {

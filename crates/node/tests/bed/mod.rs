@@ -77,6 +77,9 @@ impl Executor for Host {
         *self.plane.lock().unwrap() = plane;
         Ok(())
     }
+    async fn dataplane(&self) -> Option<DataPlane> {
+        Some(self.plane.lock().unwrap().clone()).filter(|p| *p != DataPlane::default())
+    }
     async fn prepare(&self, a: &Assignment) -> Result<ContainerStatus, ExecError> {
         if a.spec.container.image == "missing" {
             return Err(ExecError { temporary: false, message: "No such image: missing".into() });

@@ -233,6 +233,10 @@ impl Executor for EngineExecutor {
         applied.map_err(|e| ExecError { temporary: true, message: ControlError::from(e).message })
     }
 
+    async fn dataplane(&self) -> Option<DataPlane> {
+        self.engine.net.dataplane().await
+    }
+
     async fn prepare(&self, assignment: &Assignment) -> Result<ContainerStatus, ExecError> {
         if let Some(info) = self.find(assignment.task.id) {
             return Ok(status(&info));
