@@ -7,6 +7,7 @@ mod http;
 mod memory;
 mod net;
 mod peer;
+mod plan;
 mod script;
 mod skep;
 mod table;
@@ -35,9 +36,12 @@ pub(crate) const USAGE: &str = "\
   bench net [--smoke] [--rounds N] [--millis N]
                          the data plane between namespaces of this machine, as ratios; needs root, ip and nft
                          --smoke     a debug build, one short round
+  bench plan [--smoke]   the planner alone, up to a million tasks on 10,000 nodes
+                         --smoke     a debug build, a hundredth of all
 ";
 pub(crate) use self::control::run as run_control;
 pub(crate) use self::net::run as run_net;
+pub(crate) use self::plan::run as run_plan;
 
 /// Image that the services run, on both sides.
 const IMAGE: &str = "skep/whoami:latest";

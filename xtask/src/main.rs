@@ -1,4 +1,4 @@
-//! Chores of the house: `cargo xtask house`, `test`, `sim`, `chaos`, `mutants`, and `bench swarm`, `control` and `net`.
+//! Chores of the house: `cargo xtask house`, `test`, `sim`, `chaos`, `mutants`, and `bench swarm`, `control`, `net` and `plan`.
 
 mod bench;
 mod chaos;
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         ["bench", "control", options @ ..] => bench::run_control(options),
         ["chaos", words @ ..] => chaos::run(words),
         ["bench", "net", options @ ..] => bench::run_net(options),
+        ["bench", "plan", options @ ..] => bench::run_plan(options),
         ["mutants", words @ ..] => mutants::run(words),
         ["sim", options @ ..] => sim::run(options),
         ["bench", "swarm", options @ ..] => bench::run(options),

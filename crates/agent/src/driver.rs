@@ -123,7 +123,7 @@ impl Driver {
         let mut goal = self.goal.clone();
         let other = async move {
             // Release of a task that is being prepared does not disturb it.
-            let _ = goal.wait_for(|g| !matches!(g, Goal::Desired(d) if *d <= TaskState::Running)).await;
+            let _ = goal.wait_for(|g| !matches!(g, Goal::Desired(d) if *d <= TaskState::Complete)).await;
         };
         let assignment = &self.assignment;
         let plane = &self.plane;

@@ -16,6 +16,7 @@ use crate::cluster::{unexpected, version};
 use crate::containers::truth;
 use crate::error::{Failure, Handled};
 use crate::filters::Filters;
+use crate::spec_write;
 use crate::swarm::tls_json;
 
 const FILTERS: [&str; 6] = ["id", "label", "node.label", "membership", "name", "role"];
@@ -67,6 +68,9 @@ fn shown(view: &NodeView) -> Value {
         },
         "Status": status,
     });
+    if !n.description.generic.is_empty() {
+        out["Description"]["Resources"]["GenericResources"] = spec_write::generic(&n.description.generic);
+    }
     if let (Some(manager), Some(health)) = (&n.manager, &view.health) {
         let reachability = if health.reachable { "reachable" } else { "unreachable" };
         out["ManagerStatus"] = json!({"Reachability": reachability, "Addr": manager.addr});

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_types::control::{Code, ControlRequest, ControlResponse, TaskView};
 use skep_types::object::{Service, TaskState};
-use skep_types::spec::{EndpointMode, ServiceSpec};
+use skep_types::spec::{EndpointMode, ServiceMode, ServiceSpec};
 use skep_types::{NetworkId, ServiceId};
 
 use crate::body::JsonBody;
@@ -24,16 +24,40 @@ use crate::{App, auth, spec_read, spec_write};
 
 const FILTERS: [&str; 5] = ["id", "label", "mode", "name", "runtime"];
 
-/// Running and desired tasks by service.
-fn counts(tasks: &[TaskView]) -> BTreeMap<ServiceId, u64> {
-    let mut out = BTreeMap::new();
+/// Tasks of a service as `service ls` counts them.
+#[derive(Default, Clone, Copy)]
+struct Counts {
+    running: u64,
+    /// That shall live.
+    wanted: u64,
+    completed: u64,
+}
+
+/// Of a job only the current iteration counts.
+fn counts(tasks: &[TaskView], services: &[Arc<Service>]) -> BTreeMap<ServiceId, Counts> {
+    let iterations: BTreeMap<ServiceId, Option<u64>> = services.iter().map(|s| (s.id, s.iteration())).collect();
+    let mut out: BTreeMap<ServiceId, Counts> = BTreeMap::new();
     for view in tasks {
         let task = &view.task;
-        if task.status.state == TaskState::Running && task.desired == TaskState::Running {
-            *out.entry(task.service).or_default() += 1;
+        if iterations.get(&task.service).is_none_or(|i| *i != task.iteration) {
+            continue;
         }
+        let c = out.entry(task.service).or_default();
+        let live = task.is_wanted() && !task.status.state.is_terminal();
+        c.wanted += u64::from(live);
+        c.running += u64::from(live && task.status.state == TaskState::Running);
+        c.completed += u64::from(task.iteration.is_some() && task.status.state == TaskState::Complete);
     }
     out
+}
+
+fn status(s: &Service, c: Counts) -> Value {
+    let desired = match s.spec.mode {
+        ServiceMode::Replicated { replicas } => replicas,
+        ServiceMode::ReplicatedJob { max_concurrent, .. } => max_concurrent,
+        ServiceMode::Global | ServiceMode::GlobalJob => c.wanted,
+    };
+    json!({"RunningTasks": c.running, "DesiredTasks": desired, "CompletedTasks": c.completed})
 }
 
 fn shown(s: &Service, defaults: bool) -> Value {
@@ -54,6 +78,10 @@ fn shown(s: &Service, defaults: bool) -> Value {
     });
     if let Some(previous) = &s.previous_spec {
         out["PreviousSpec"] = spec_write::service(previous, defaults);
+    }
+    if let Some(j) = &s.job {
+        let last = j.last_execution.rfc3339();
+        out["JobStatus"] = json!({"JobIteration": {"Index": j.iteration}, "LastExecution": last});
     }
     if let Some(u) = &s.update_status {
         out["UpdateStatus"] = json!({"State": u.state.as_str(), "StartedAt": u.started_at.rfc3339(), "Message": u.message});
@@ -88,21 +116,18 @@ pub(crate) struct ListQuery {
 pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Handled {
     let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
     let services = fetch(&app, ControlRequest::ListServices).await?;
-    let running = if truth(query.status.as_ref()) { Some(counts(&all_tasks(&app).await?)) } else { None };
+    let counted = if truth(query.status.as_ref()) { Some(counts(&all_tasks(&app).await?, &services)) } else { None };
     let wanted = |s: &&Arc<Service>| {
         filters.any("id", |v| s.id.to_string().starts_with(v))
             && filters.any("name", |v| s.spec.name.starts_with(v))
-            && filters.any("mode", |v| v == "replicated")
+            && filters.any("mode", |v| v == s.spec.mode.word())
             && filters.any("runtime", |v| v == "container")
             && filters.labels("label", &s.spec.labels)
     };
     let row = |s: &Arc<Service>| {
         let mut out = shown(s, false);
-        if let Some(running) = &running {
-            out["ServiceStatus"] = json!({
-                "RunningTasks": running.get(&s.id).copied().unwrap_or(0), "DesiredTasks": s.spec.mode.replicas(),
-                "CompletedTasks": 0,
-            });
+        if let Some(counted) = &counted {
+            out["ServiceStatus"] = status(s, counted.get(&s.id).copied().unwrap_or_default());
         }
         out
     };

@@ -1,5 +1,6 @@
 //! A service's spec as clients send it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use skep_types::spec::{
@@ -54,26 +55,39 @@ fn networks(f: &mut Fields) -> Handled<NamedNetworks> {
     Ok(out)
 }
 
+/// A number of tasks that clients send as a signed or as an unsigned one: Go's cast of -1 is refused like -1 itself.
+fn count(f: &mut Fields, key: &str, negative: &str) -> Handled<Option<u64>> {
+    let number: Option<serde_json::Number> = f.option(key)?;
+    let fits = |n: serde_json::Number| n.as_u64().filter(|n| i64::try_from(*n).is_ok()).ok_or_else(|| invalid(negative));
+    number.map(fits).transpose()
+}
+
 fn mode(mut f: Fields) -> Handled<ServiceMode> {
-    let replicated = f.object_option("Replicated")?;
-    for (key, word) in [("Global", "global"), ("ReplicatedJob", "replicated-job"), ("GlobalJob", "global-job")] {
-        if f.object_option(key)?.is_some() {
-            if replicated.is_some() {
-                return Err(Failure::invalid("must specify only one service mode"));
-            }
-            return Err(Failure::unbuilt(format!("--mode {word}")));
-        }
+    let mut found = Vec::new();
+    if let Some(mut r) = f.object_option("Replicated")? {
+        let replicas = count(&mut r, "Replicas", "Number of replicas must be non-negative")?.unwrap_or(1);
+        r.finish()?;
+        found.push(ServiceMode::Replicated { replicas });
+    }
+    if let Some(g) = f.object_option("Global")? {
+        g.finish()?;
+        found.push(ServiceMode::Global);
+    }
+    if let Some(mut j) = f.object_option("ReplicatedJob")? {
+        let max_concurrent = count(&mut j, "MaxConcurrent", "Maximum concurrent jobs must not be negative")?.unwrap_or(1);
+        let total = count(&mut j, "TotalCompletions", "Total completed jobs must not be negative")?;
+        j.finish()?;
+        found.push(ServiceMode::ReplicatedJob { max_concurrent, total_completions: total.unwrap_or(max_concurrent) });
+    }
+    if let Some(j) = f.object_option("GlobalJob")? {
+        j.finish()?;
+        found.push(ServiceMode::GlobalJob);
     }
     f.finish()?;
-    let replicas = match replicated {
-        Some(mut r) => {
-            let count: Option<i64> = r.option("Replicas")?;
-            r.finish()?;
-            u64::try_from(count.unwrap_or(1)).map_err(|_| invalid("replicas must not be negative"))?
-        }
-        None => 1,
-    };
-    Ok(ServiceMode::Replicated { replicas })
+    if found.len() > 1 {
+        return Err(Failure::invalid("must specify only one service mode"));
+    }
+    Ok(found.pop().unwrap_or(ServiceMode::Replicated { replicas: 1 }))
 }
 
 fn task(mut f: Fields) -> Handled<TaskSpec> {
@@ -83,7 +97,7 @@ fn task(mut f: Fields) -> Handled<TaskSpec> {
     }
     if let Some(mut log) = f.object_option("LogDriver")? {
         let name: String = log.get("Name")?;
-        let options: std::collections::BTreeMap<String, String> = log.get("Options")?;
+        let options: BTreeMap<String, String> = log.get("Options")?;
         if !matches!(name.as_str(), "" | "json-file") || !options.is_empty() {
             return Err(Failure::unbuilt("--log-driver and --log-opt of a service"));
         }
@@ -132,9 +146,6 @@ fn container(mut f: Fields) -> Handled<ContainerSpec> {
     if spec.image.is_empty() {
         return Err(invalid("ContainerSpec: image reference must be provided"));
     }
-    if spec.env.iter().any(|e| e.contains("{{")) || spec.hostname.contains("{{") {
-        return Err(Failure::unbuilt("templates in --env and --hostname"));
-    }
     let isolation: String = f.get("Isolation")?;
     if !matches!(isolation.as_str(), "" | "default") {
         return Err(Failure::unbuilt(format!("--isolation {isolation}")));
@@ -151,7 +162,22 @@ fn container(mut f: Fields) -> Handled<ContainerSpec> {
 fn resources(mut f: Fields) -> Handled<Resources> {
     let mut limits = f.object("Limits")?;
     let mut reserve = f.object("Reservations")?;
+    let mut generic = BTreeMap::new();
+    for mut g in reserve.objects("GenericResources")? {
+        if g.object_option("NamedResourceSpec")?.is_some() {
+            return Err(invalid("a service reserves a number of a generic resource, never a name"));
+        }
+        let mut d = g.object("DiscreteResourceSpec")?;
+        let (kind, value): (String, u64) = (d.get("Kind")?, d.number("Value")?);
+        if kind.is_empty() || generic.insert(kind.clone(), value).is_some() {
+            return Err(invalid(format!("generic resource {kind:?} is named twice or not at all")));
+        }
+        d.finish()?;
+        g.finish()?;
+    }
+    generic.retain(|_, value| *value > 0);
     let out = Resources {
+        reserve_generic: generic,
         limit_nano_cpus: limits.number("NanoCPUs")?,
         limit_memory: limits.number("MemoryBytes")?,
         limit_pids: limits.number("Pids")?,
@@ -195,10 +221,15 @@ fn placement(mut f: Fields) -> Handled<Placement> {
         platforms.push((p.get("OS")?, p.get("Architecture")?));
         p.finish()?;
     }
-    let out = Placement { constraints: f.get("Constraints")?, max_replicas: f.number("MaxReplicas")?, platforms };
-    if !f.objects("Preferences")?.is_empty() {
-        return Err(Failure::unbuilt("--placement-pref"));
+    let mut preferences = Vec::new();
+    for mut p in f.objects("Preferences")? {
+        let mut spread = p.object("Spread")?;
+        preferences.push(spread.get("SpreadDescriptor")?);
+        spread.finish()?;
+        p.finish()?;
     }
+    let (constraints, max_replicas) = (f.get("Constraints")?, f.number("MaxReplicas")?);
+    let out = Placement { constraints, max_replicas, platforms, preferences };
     f.finish()?;
     Ok(out)
 }
@@ -308,13 +339,29 @@ mod tests {
     }
 
     #[test]
+    fn modes_have_docker_s_defaults() {
+        let mode = |value: serde_json::Value| {
+            read(json!({"Name": "x", "Mode": value, "TaskTemplate": {"ContainerSpec": {"Image": "i"}}})).expect("read").mode
+        };
+        assert_eq!(mode(json!({})), ServiceMode::Replicated { replicas: 1 });
+        assert_eq!(mode(json!({"Global": {}})), ServiceMode::Global);
+        assert_eq!(mode(json!({"GlobalJob": {}})), ServiceMode::GlobalJob);
+        let job = ServiceMode::ReplicatedJob { max_concurrent: 3, total_completions: 3 };
+        assert_eq!(mode(json!({"ReplicatedJob": {"MaxConcurrent": 3}})), job);
+    }
+
+    #[test]
     fn what_is_not_built_or_wrong_is_refused() {
         let with = |key: &str, value: serde_json::Value| {
             let mut spec = json!({"Name": "x", "TaskTemplate": {"ContainerSpec": {"Image": "i"}}});
             spec[key] = value;
             read(spec).expect_err("refused").0.message
         };
-        assert!(with("Mode", json!({"Global": {}})).contains("--mode global"));
+        assert_eq!(with("Mode", json!({"Global": {}, "Replicated": {}})), "must specify only one service mode");
+        let negative = with("Mode", json!({"ReplicatedJob": {"MaxConcurrent": -1}}));
+        assert!(negative.ends_with("Maximum concurrent jobs must not be negative"), "{negative}");
+        let cast = with("Mode", json!({"Replicated": {"Replicas": u64::MAX}}));
+        assert!(cast.ends_with("Number of replicas must be non-negative"), "{cast}");
         assert!(with("EndpointSpec", json!({"Ports": [{"TargetPort": 70000}]})).contains("70000"));
         assert!(with("UpdateConfig", json!({"MaxFailureRatio": 2})).contains("update-maxfailureratio"));
         let secret = json!({"ContainerSpec": {"Image": "i", "Secrets": [{"SecretID": "x"}]}});

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use skep_types::spec::{
-    ContainerSpec, EndpointMode, EndpointSpec, FailureAction, Mount, MountKind, PortConfig, PublishMode, Resources,
-    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
+    ContainerSpec, EndpointMode, EndpointSpec, FailureAction, GenericResource, Mount, MountKind, PortConfig, PublishMode,
+    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
 };
 
 use crate::swarm::nanos;
@@ -89,10 +89,21 @@ fn resources(r: &Resources) -> Value {
         }
         Value::Object(out)
     };
-    json!({
-        "Limits": side(r.limit_nano_cpus, r.limit_memory, r.limit_pids),
-        "Reservations": side(r.reserve_nano_cpus, r.reserve_memory, 0),
-    })
+    let mut reserved = side(r.reserve_nano_cpus, r.reserve_memory, 0);
+    if !r.reserve_generic.is_empty() {
+        let one = |(kind, value)| json!({"DiscreteResourceSpec": {"Kind": kind, "Value": value}});
+        reserved["GenericResources"] = r.reserve_generic.iter().map(one).collect();
+    }
+    json!({"Limits": side(r.limit_nano_cpus, r.limit_memory, r.limit_pids), "Reservations": reserved})
+}
+
+/// Generic resources of a node or a task.
+pub(crate) fn generic(all: &[GenericResource]) -> Value {
+    let one = |r: &GenericResource| match r {
+        GenericResource::Discrete { kind, count } => json!({"DiscreteResourceSpec": {"Kind": kind, "Value": count}}),
+        GenericResource::Named { kind, id } => json!({"NamedResourceSpec": {"Kind": kind, "Value": id}}),
+    };
+    all.iter().map(one).collect()
 }
 
 fn restart(r: &RestartPolicy) -> Value {
@@ -122,6 +133,8 @@ pub(crate) fn task(t: &TaskSpec, defaults: bool) -> Value {
         .collect();
     let mut placement = Map::new();
     put(&mut placement, "Constraints", json!(t.placement.constraints));
+    let spread = |p: &String| json!({"Spread": {"SpreadDescriptor": p}});
+    put(&mut placement, "Preferences", t.placement.preferences.iter().map(spread).collect());
     if t.placement.max_replicas != 0 {
         placement.insert("MaxReplicas".to_owned(), json!(t.placement.max_replicas));
     }
@@ -189,13 +202,20 @@ pub(crate) fn endpoint(e: &EndpointSpec) -> Value {
 
 /// A service's spec; with `defaults`, what applies where it says nothing is filled in.
 pub(crate) fn service(s: &ServiceSpec, defaults: bool) -> Value {
-    let ServiceMode::Replicated { replicas } = s.mode;
+    let mode = match s.mode {
+        ServiceMode::Replicated { replicas } => json!({"Replicated": {"Replicas": replicas}}),
+        ServiceMode::Global => json!({"Global": {}}),
+        ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {
+            json!({"ReplicatedJob": {"MaxConcurrent": max_concurrent, "TotalCompletions": total_completions}})
+        }
+        ServiceMode::GlobalJob => json!({"GlobalJob": {}}),
+    };
     let mut out = json!({
         "Name": s.name, "Labels": s.labels, "TaskTemplate": task(&s.task, defaults),
-        "Mode": {"Replicated": {"Replicas": replicas}}, "EndpointSpec": endpoint(&s.endpoint),
+        "Mode": mode, "EndpointSpec": endpoint(&s.endpoint),
     });
     for (key, config) in [("UpdateConfig", &s.update), ("RollbackConfig", &s.rollback)] {
-        if let Some(config) = config.clone().or(defaults.then(UpdateConfig::default)) {
+        if let Some(config) = config.clone().or((defaults && !s.mode.is_job()).then(UpdateConfig::default)) {
             out[key] = update(&config);
         }
     }

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_types::control::{Code, ControlRequest, ControlResponse, TaskView};
-use skep_types::object::{Network, Service};
+use skep_types::object::{Network, Service, Task};
 use skep_types::{NetworkId, ServiceId};
 
 use crate::App;
@@ -27,7 +27,7 @@ fn shown(view: &TaskView, networks: &BTreeMap<NetworkId, Arc<Network>>) -> Value
         "Timestamp": t.status.timestamp.rfc3339(), "State": t.status.state.as_str(), "Message": t.status.message,
         "PortStatus": {},
     });
-    if let Some(err) = &t.status.err {
+    if let Some(err) = t.status.err.as_ref().or(t.given_up.as_ref()) {
         status["Err"] = json!(err);
     }
     if let Some(c) = &t.status.container {
@@ -39,11 +39,20 @@ fn shown(view: &TaskView, networks: &BTreeMap<NetworkId, Arc<Network>>) -> Value
     let mut out = json!({
         "ID": t.id, "Version": {"Index": t.meta.version.0}, "CreatedAt": t.meta.created_at.rfc3339(),
         "UpdatedAt": t.meta.updated_at.rfc3339(), "Labels": {},
-        "Spec": view.spec.as_ref().map_or(json!({}), |s| spec_write::task(s, false)), "ServiceID": t.service, "Slot": t.slot,
+        "Spec": view.spec.as_ref().map_or(json!({}), |s| spec_write::task(s, false)), "ServiceID": t.service,
         "Status": status, "DesiredState": t.desired.as_str(),
     });
+    if t.slot != 0 {
+        out["Slot"] = json!(t.slot);
+    }
     if let Some(node) = t.node {
         out["NodeID"] = json!(node);
+    }
+    if let Some(iteration) = t.iteration {
+        out["JobIteration"] = json!({"Index": iteration});
+    }
+    if !t.generic.is_empty() {
+        out["GenericResources"] = spec_write::generic(&t.generic);
     }
     let attachments: Vec<Value> = t
         .networks
@@ -94,6 +103,7 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
     let own = app.cluster.info().await.node_id.map(|n| n.to_string()).unwrap_or_default();
     let nodes: Vec<String> = filters.values("node").map(|n| if n == "self" { own.clone() } else { n.to_owned() }).collect();
     let hostnames = if nodes.is_empty() { BTreeMap::new() } else { hostnames(&app).await? };
+    let none = BTreeMap::new();
     let up_to_date = filters.flag("_up-to-date");
     let wanted = |v: &&TaskView| {
         let t = &v.task;
@@ -103,14 +113,19 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
             && filters.any("name", |f| t.container_name().starts_with(f))
             && filters.any("desired-state", |f| t.desired.as_str() == f)
             && filters.any("runtime", |f| f == "container")
-            && filters.labels("label", &t.service_labels)
+            && filters.labels("label", services.get(&t.service).map_or(&none, |s| &s.spec.labels))
             && (nodes.is_empty()
                 || nodes
                     .iter()
                     .any(|f| node.starts_with(f.as_str()) || t.node.and_then(|n| hostnames.get(&n)).is_some_and(|h| h == f)))
-            && up_to_date.is_none_or(|fresh| services.get(&t.service).is_some_and(|s| (s.revision == t.revision) == fresh))
+            && up_to_date.is_none_or(|fresh| services.get(&t.service).is_some_and(|s| is_fresh(s, t) == fresh))
     };
     Ok(Json(tasks.iter().filter(wanted).map(|v| shown(v, &networks)).collect::<Vec<_>>()).into_response())
+}
+
+/// Whether a task runs what its service says now, of a job in its current iteration.
+fn is_fresh(s: &Service, t: &Task) -> bool {
+    s.revision == t.revision && s.iteration() == t.iteration
 }
 
 async fn hostnames(app: &App) -> Handled<BTreeMap<skep_types::NodeId, String>> {

@@ -1,27 +1,41 @@
-//! What benchmarks run as processes of their own; `cargo xtask bench control` and `bench net` build and start it. Does not ship.
+//! What benchmarks run as processes of their own; `cargo xtask bench control`, `bench net` and `bench plan` build and start it.
+//! Does not ship.
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "control")]
 mod child;
+#[cfg(feature = "control")]
 mod control;
+#[cfg(feature = "control")]
 mod files;
+#[cfg(feature = "control")]
 mod load;
+#[cfg(feature = "control")]
 mod member;
+#[cfg(feature = "control")]
 mod net;
 mod numbers;
+mod plan;
+#[cfg(feature = "control")]
 mod transport;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: skep-bench control DIRECTORY [--seconds N] [--kills N] | skep-bench net [--rounds N] [--millis N]";
+const USAGE: &str = "usage: skep-bench control DIRECTORY [--seconds N] [--kills N] | skep-bench net [--rounds N] [--millis N] | \
+                     skep-bench plan [--smoke | --only PART]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
+        ["plan", options @ ..] => plan::run(options),
+        #[cfg(feature = "control")]
         ["control", dir, options @ ..] => control::run(dir.as_ref(), options),
+        #[cfg(feature = "control")]
         ["net", options @ ..] => net::bench(options),
         // Started by the first.
+        #[cfg(feature = "control")]
         ["member", dir, number] => member::run(dir.as_ref(), number),
         _ => Err(USAGE.to_owned()),
     };

@@ -7,6 +7,7 @@ pub(crate) fn quantile(sorted: &[u64], part: f64) -> u64 {
 }
 
 /// A row of times in milliseconds.
+#[cfg(feature = "control")]
 pub(crate) fn times(what: &str, mut millis: Vec<u64>) -> String {
     millis.sort_unstable();
     let q = |p| quantile(&millis, p);

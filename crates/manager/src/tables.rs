@@ -146,6 +146,11 @@ impl Tables {
         std::mem::take(&mut *lock(&self.dirty))
     }
 
+    /// This is to be planned too.
+    pub(crate) fn more_dirty(&self, more: Dirty) {
+        lock(&self.dirty).merge(more);
+    }
+
     /// Everything is to be planned.
     pub(crate) fn all_dirty(&self) {
         *lock(&self.dirty) = Dirty::all();
@@ -168,7 +173,7 @@ impl StateMachine for Tables {
                     Ok(changes) => {
                         let mut d = lock(&self.dirty);
                         changes.iter().for_each(|c| d.note(c));
-                        if d.services.len() + d.nodes.len() > MAX_DIRTY {
+                        if d.len() > MAX_DIRTY {
                             *d = Dirty::all();
                         }
                         drop(d);
@@ -244,16 +249,8 @@ mod tests {
             rollback: None,
             endpoint: EndpointSpec::default(),
         };
-        let service = Service {
-            id: ServiceId(9),
-            meta: Meta::default(),
-            previous_spec: Some(Box::new(spec.clone())),
-            spec,
-            revision: 2,
-            ports: vec![],
-            vips: vec![],
-            update_status: None,
-        };
+        let service =
+            Service { previous_spec: Some(Box::new(spec.clone())), revision: 2, ..Service::new(ServiceId(9), spec, Time(5)) };
         let ops = vec![Op::PutNode(Box::new(node)), Op::PutService(Box::new(service))];
         let bytes = rmp_serde::to_vec_named(&Transaction { time: Time(5), reads: vec![], ops }).unwrap();
         let a = Tables::new(None);

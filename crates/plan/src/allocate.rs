@@ -78,13 +78,8 @@ pub fn vni(store: &Store) -> Result<u32, Exhausted> {
 /// # Errors
 /// [`Exhausted::Addresses`].
 pub fn address(store: &Store, n: &Network) -> Result<Ipv4Net, Exhausted> {
-    let last = n.subnet.broadcast();
-    (1u32..)
-        .map_while(|i| n.subnet.nth(i))
-        .take_while(|a| *a < last)
-        .find(|a| *a != n.gateway && store.address_owner(n.id, *a).is_none())
-        .map(|a| Ipv4Net::new(a, n.subnet.prefix))
-        .ok_or(Exhausted::Addresses(n.id))
+    let found = store.free_address(n, 0).and_then(|i| n.subnet.nth(i));
+    found.map(|a| Ipv4Net::new(a, n.subnet.prefix)).ok_or(Exhausted::Addresses(n.id))
 }
 
 /// The networks that tasks of a service are attached to: ingress first if it publishes ports there.
@@ -134,12 +129,12 @@ pub fn service(store: &Store, s: &mut Service) -> Result<(), Exhausted> {
 ///
 /// # Errors
 /// [`Exhausted::Addresses`]; the task is unchanged then.
-pub(crate) fn task(store: &Store, ingress: bool, spec: &TaskSpec, t: &mut Task) -> Result<(), Exhausted> {
-    let ingress = store.ingress().filter(|_| ingress).map(|n| n.id);
+pub(crate) fn task(d: &mut Draft<'_>, ingress: bool, spec: &TaskSpec, t: &mut Task) -> Result<(), Exhausted> {
+    let ingress = d.work.ingress().filter(|_| ingress).map(|n| n.id);
     let mut out = Vec::new();
     for id in ingress.into_iter().chain(spec.networks.iter().map(|n| n.target)) {
-        if let Some(n) = store.network(id) {
-            out.push(Attachment { network: id, addr: address(store, n)? });
+        if let Some(n) = d.work.network(id).cloned() {
+            out.push(Attachment { network: id, addr: d.address(&n).ok_or(Exhausted::Addresses(id))? });
         }
     }
     t.networks = out;
@@ -150,9 +145,13 @@ pub(crate) fn task(store: &Store, ingress: bool, spec: &TaskSpec, t: &mut Task) 
 pub(crate) fn ingress_addresses(d: &mut Draft<'_>, nodes: &[NodeId]) {
     for id in nodes {
         let Some(ingress) = d.work.ingress().cloned() else { return };
-        let Some(node) = d.work.node(*id).filter(|n| n.ingress_addr.is_none()) else { continue };
-        let mut node = (**node).clone();
-        if let Ok(a) = address(&d.work, &ingress) {
+        let Some(node) = d.work.node(*id).filter(|n| n.ingress_addr.is_none()).cloned() else { continue };
+        if d.is_full() {
+            d.rest.nodes.insert(*id);
+            continue;
+        }
+        if let Some(a) = d.address(&ingress) {
+            let mut node = (*node).clone();
             node.ingress_addr = Some(a.addr);
             d.put(Key::Node(*id), &Op::PutNode(Box::new(node)));
         }

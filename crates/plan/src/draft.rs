@@ -1,18 +1,22 @@
 //! The working copy of a plan: later steps see what earlier ones decided. Must never propose an object that did not change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use skep_state::{Key, Op, Store, Transaction};
-use skep_types::object::{Service, Task};
+use skep_types::object::{Network, Service, SlotKey, Task};
 use skep_types::spec::TaskSpec;
-use skep_types::{ServiceId, TaskId, Time};
+use skep_types::{Ipv4Net, NetworkId, ServiceId, TaskId, Time};
 
-use crate::Plan;
+use crate::weight;
+use crate::{Dirty, Due, Plan};
 
-/// Most objects in one plan, so that the transaction stays below the log's limit of 1.5 MiB at about 1 KiB an object. The
-/// rest is planned at once afterwards.
-const MAX_OBJECTS: usize = 1000;
+/// Most bytes in one plan by estimate, so that the transaction stays below the log's limit of 1.5 MiB. The rest is planned at
+/// once afterwards.
+const MAX_BYTES: usize = 1 << 20;
+/// Bytes that a service may use at least, however many there are: a few hundred tasks, since looking at a service again costs
+/// what looking at all its tasks costs. So a plan has room for four services that want more; when they have it, others follow.
+const LEAST: usize = 256 << 10;
 
 pub(crate) struct Draft<'a> {
     before: &'a Store,
@@ -24,8 +28,15 @@ pub(crate) struct Draft<'a> {
     /// Read, and essential for the decision, without being changed.
     relied: BTreeSet<Key>,
     revisions: Vec<Op>,
-    wake_at: Option<Time>,
-    more: bool,
+    due: Vec<(Time, Due)>,
+    /// Bytes of everything touched, by estimate.
+    bytes: usize,
+    /// Whoever is at work may go on until `bytes` reaches this.
+    share: usize,
+    /// What did not fit into this plan.
+    pub(crate) rest: Dirty,
+    /// Where to look for the next free address of a network: those below were taken when this plan began.
+    cursors: BTreeMap<NetworkId, u32>,
 }
 
 impl<'a> Draft<'a> {
@@ -38,38 +49,70 @@ impl<'a> Draft<'a> {
             touched: BTreeSet::new(),
             relied: BTreeSet::new(),
             revisions: Vec::new(),
-            wake_at: None,
-            more: false,
+            due: Vec::new(),
+            bytes: 0,
+            share: MAX_BYTES,
+            rest: Dirty::default(),
+            cursors: BTreeMap::new(),
         }
     }
 
-    /// Whether the plan must be cut here. Remembers that there is more to do.
-    pub(crate) fn is_full(&mut self) -> bool {
-        self.more |= self.touched.len() >= MAX_OBJECTS;
-        self.more
+    /// Whether nothing more fits into this plan, or into the share of whoever is at work.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= self.share.min(MAX_BYTES)
+    }
+
+    /// Divides what is left of the plan fairly: the next one of `count` begins.
+    pub(crate) fn begin_share(&mut self, count: usize) {
+        self.share = self.bytes + (MAX_BYTES.saturating_sub(self.bytes) / count.max(1)).max(LEAST);
+    }
+
+    /// Nobody's share counts any more, only the whole.
+    pub(crate) fn end_shares(&mut self) {
+        self.share = MAX_BYTES;
+    }
+
+    /// Whether a change of a task costs nothing, since the plan writes it anyway.
+    pub(crate) fn is_touched(&self, t: TaskId) -> bool {
+        self.touched.contains(&Key::Task(t))
+    }
+
+    /// The lowest free address of a network.
+    pub(crate) fn address(&mut self, n: &Network) -> Option<Ipv4Net> {
+        let from = self.cursors.get(&n.id).copied().unwrap_or(0);
+        let found = self.work.free_address(n, from)?;
+        self.cursors.insert(n.id, found);
+        n.subnet.nth(found).map(|a| Ipv4Net::new(a, n.subnet.prefix))
     }
 
     pub(crate) fn new_id(&mut self) -> u128 {
         (self.ids)()
     }
 
-    /// Something becomes due at `at` without any event.
-    pub(crate) fn wake(&mut self, at: Time) {
-        self.wake_at = Some(self.wake_at.map_or(at, |w| w.min(at)));
+    /// Something of a service becomes due at `at` without any event.
+    pub(crate) fn wake(&mut self, at: Time, service: ServiceId, slot: SlotKey) {
+        self.due.push((at, Due::Slot(service, slot)));
+    }
+
+    /// As [`Draft::wake`], for whatever is meant.
+    pub(crate) fn wake_for(&mut self, at: Time, what: Due) {
+        self.due.push((at, what));
     }
 
     pub(crate) fn rely_on(&mut self, key: Key) {
-        self.relied.insert(key);
+        if self.relied.insert(key) {
+            self.bytes += weight::READ;
+        }
     }
 
     /// Decides an operation. Returns whether it fits what is decided so far; one that does not is left out.
     pub(crate) fn put(&mut self, key: Key, op: &Op) -> bool {
-        let mut next = self.work.clone();
-        if next.stage(op, self.now).is_err() {
+        if self.work.stage(op, self.now).is_err() {
             return false;
         }
-        self.work = next;
-        self.touched.insert(key);
+        if self.touched.insert(key) {
+            self.bytes += weight::of(op);
+        }
         true
     }
 
@@ -98,6 +141,7 @@ impl<'a> Draft<'a> {
 
     pub(crate) fn put_revision(&mut self, service: ServiceId, revision: u64, spec: Arc<TaskSpec>) {
         let op = Op::PutRevision { service, revision, spec };
+        self.bytes += weight::of(&op);
         if self.work.stage(&op, self.now).is_ok() {
             self.revisions.push(op);
         }
@@ -113,7 +157,9 @@ impl<'a> Draft<'a> {
     /// The transaction: for every touched object its final value.
     pub(crate) fn finish(self) -> Plan {
         let mut reads = Vec::new();
-        let mut ops = self.revisions;
+        // A revision is there before its tasks, and goes after them.
+        let (forgotten, mut ops): (Vec<_>, Vec<_>) =
+            self.revisions.into_iter().partition(|op| matches!(op, Op::DeleteRevision { .. }));
         let (mut deletes, mut services, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         for key in &self.touched {
             reads.push((*key, self.before.version(*key)));
@@ -142,11 +188,13 @@ impl<'a> Draft<'a> {
         ops.extend(deletes);
         ops.extend(services);
         ops.extend(rest);
-        if ops.is_empty() {
-            return Plan { transaction: None, wake_at: if self.more { Some(self.now) } else { self.wake_at } };
+        ops.extend(forgotten);
+        let wake_at = self.due.iter().map(|(at, _)| *at).min();
+        let mut plan = Plan { transaction: None, wake_at, due: self.due, rest: self.rest };
+        if !ops.is_empty() {
+            reads.extend(self.relied.difference(&self.touched).map(|k| (*k, self.before.version(*k))));
+            plan.transaction = Some(Transaction { time: self.now, reads, ops });
         }
-        reads.extend(self.relied.difference(&self.touched).map(|k| (*k, self.before.version(*k))));
-        let wake_at = if self.more { Some(self.now) } else { self.wake_at };
-        Plan { transaction: Some(Transaction { time: self.now, reads, ops }), wake_at }
+        plan
     }
 }

@@ -1,13 +1,18 @@
 //! The leader's decisions: from a snapshot of the tables to one transaction that creates, addresses and places tasks.
 //!
-//! Deadlines are data in the objects, so a new leader just continues; planning what is already planned yields nothing. This
-//! crate must never read a clock, draw an id by itself, or remember anything between two calls.
+//! Deadlines are data in the objects, so a new leader just continues; planning what is already planned yields nothing. What one
+//! event costs depends on what it changed, never on how much there is: the store's indexes answer, and only a new spec looks at
+//! a whole service. This crate must never read a clock, draw an id by itself, or remember anything between two calls.
 
 #![deny(unsafe_code)]
 
 pub mod allocate;
 pub mod constraint;
+mod create;
+mod dirty;
 mod draft;
+mod global;
+mod job;
 mod node_down;
 mod reaper;
 mod replicated;
@@ -15,55 +20,28 @@ mod restart;
 mod rolling_update;
 mod schedule;
 mod slot;
+mod weight;
 
 use std::collections::BTreeSet;
 
-use skep_state::{Change, Store, Transaction};
-use skep_types::object::{NodeState, TaskState};
+use skep_state::{Store, Transaction};
+use skep_types::object::{NodeState, Service, SlotKey, Task};
+use skep_types::spec::ServiceMode;
 use skep_types::{NodeId, ServiceId, Time};
 
-pub use replicated::should_restart;
+pub use dirty::Dirty;
+pub use restart::should_restart;
 pub use rolling_update::next_revision;
 
-/// What may need planning.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dirty {
-    /// Everything: after a leader change, on a timer, and from time to time to find what an event missed.
-    pub all: bool,
-    /// These services.
-    pub services: BTreeSet<ServiceId>,
-    /// These nodes.
-    pub nodes: BTreeSet<NodeId>,
-}
+use draft::Draft;
 
-impl Dirty {
-    /// Everything.
-    #[must_use]
-    pub fn all() -> Self {
-        Self { all: true, ..Self::default() }
-    }
-
-    /// Whether there is nothing to plan.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        !self.all && self.services.is_empty() && self.nodes.is_empty()
-    }
-
-    /// Takes in what a change may require.
-    pub fn note(&mut self, change: &Change) {
-        match change {
-            Change::Cluster | Change::Network { .. } => self.all = true,
-            Change::Node { id, .. } => {
-                self.nodes.insert(*id);
-            }
-            Change::Service { id, .. } => {
-                self.services.insert(*id);
-            }
-            Change::Task { old, new, .. } => {
-                self.services.extend(old.iter().chain(new).map(|t| t.service));
-            }
-        }
-    }
+/// Something that time alone makes due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// A place of a service.
+    Slot(ServiceId, SlotKey),
+    /// A node.
+    Node(NodeId),
 }
 
 /// What is to be written, and when to look again.
@@ -71,37 +49,139 @@ impl Dirty {
 pub struct Plan {
     /// To be proposed; `None` when everything is as it should be.
     pub transaction: Option<Transaction>,
-    /// When time alone will make something due.
+    /// When time alone will make the first of `due` due.
     pub wake_at: Option<Time>,
+    /// What to look at then.
+    pub due: Vec<(Time, Due)>,
+    /// What did not fit and is to be planned next, after `transaction` is applied.
+    pub rest: Dirty,
 }
 
 /// Decides what to do for everything that is `dirty`. `ids` draws the bits of a new id.
 #[must_use]
 pub fn plan(store: &Store, dirty: &Dirty, now: Time, ids: &mut dyn FnMut() -> u128) -> Plan {
-    let mut d = draft::Draft::new(store, now, ids);
-    let nodes: Vec<NodeId> =
-        if dirty.all { store.nodes().map(|n| n.id).collect() } else { dirty.nodes.iter().copied().collect() };
-    let mut services = dirty.services.clone();
+    let mut d = Draft::new(store, now, ids);
+    let mut nodes: BTreeSet<NodeId> = dirty.nodes.clone();
+    let (mut services, mut slots) = (dirty.services.clone(), dirty.slots.clone());
     if dirty.all {
+        nodes.extend(store.nodes().map(|n| n.id));
+        nodes.extend(store.nodes_with_tasks());
         services.extend(store.services().map(|s| s.id));
-        services.extend(store.services_with_tasks());
+        services.extend(store.services_with_tasks(ServiceId(0), usize::MAX));
     }
-    for n in &nodes {
-        services.extend(store.tasks_of_node(*n).map(|t| t.service));
+    let nodes: Vec<NodeId> = nodes.into_iter().collect();
+    for n in dirty.nodes.iter().filter(|_| !dirty.all) {
+        slots.extend(store.tasks_of_node(*n).map(|t| (t.service, t.slot_key())));
+        slots.extend(store.globals().map(|s| (s, SlotKey::node(*n))));
     }
     allocate::ingress_addresses(&mut d, &nodes);
-    node_down::run(&mut d, dirty.all, &nodes);
+    node_down::run(&mut d, &nodes);
+    slots.retain(|(s, _)| !services.contains(s));
+    // Every service gets its share of the plan, so that none waits for a large one.
+    let by_slot: BTreeSet<ServiceId> = slots.iter().map(|(s, _)| *s).collect();
+    let mut left = services.len() + by_slot.len();
     for s in &services {
-        if d.is_full() {
-            break;
-        }
-        replicated::run(&mut d, *s);
-        rolling_update::run(&mut d, *s);
-        restart::release(&mut d, *s);
-        reaper::run(&mut d, *s);
+        d.begin_share(left);
+        left -= 1;
+        whole(&mut d, *s);
     }
-    schedule::run(&mut d);
+    for s in &by_slot {
+        d.begin_share(left);
+        left -= 1;
+        for (_, key) in slots.range((*s, SlotKey(0))..=(*s, SlotKey(u128::MAX))) {
+            one(&mut d, *s, *key);
+        }
+        rolling_update::run(&mut d, *s, false);
+        reaper::forget_revisions(&mut d, *s);
+    }
+    d.end_shares();
+    services.extend(by_slot);
+    let room = dirty.all || dirty.room || !dirty.nodes.is_empty();
+    schedule::run(&mut d, if room { None } else { Some(&services) });
     d.finish()
+}
+
+/// Brings a whole service to what its spec says.
+fn whole(d: &mut Draft<'_>, id: ServiceId) {
+    if d.is_full() {
+        d.rest.services.insert(id);
+        return;
+    }
+    let Some(service) = d.work.service(id).cloned() else {
+        give_up_all(d, id);
+        return;
+    };
+    match service.spec.mode {
+        ServiceMode::Replicated { replicas } => replicated::run(d, &service, replicas),
+        ServiceMode::Global => global::run(d, &service),
+        ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {
+            job::run(d, &service, max_concurrent, total_completions);
+        }
+        ServiceMode::GlobalJob => global::run(d, &service),
+    }
+    rolling_update::run(d, id, true);
+    reaper::forget_revisions(d, id);
+}
+
+/// Looks after one place of a service.
+fn one(d: &mut Draft<'_>, id: ServiceId, key: SlotKey) {
+    if d.is_full() {
+        d.rest.slots.insert((id, key));
+        return;
+    }
+    let Some(service) = d.work.service(id).cloned() else {
+        give_up(d, id, key);
+        return;
+    };
+    match service.spec.mode {
+        ServiceMode::Replicated { .. } => {
+            tend(d, &service, key);
+            let s = slot::slot(&d.work, id, key);
+            if !s.tasks.is_empty() && !replicated::is_filled(d, &service, &s) {
+                // Whether there are enough without it is to be counted.
+                d.rest.services.insert(id);
+            }
+        }
+        // How many more it needs depends on all places.
+        ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {
+            job::run(d, &service, max_concurrent, total_completions);
+        }
+        ServiceMode::Global | ServiceMode::GlobalJob => global::one(d, &service, NodeId(key.0)),
+    }
+    if !service.spec.mode.is_job() && rolling_update::is_ended(&service, &slot::slot(&d.work, id, key)) {
+        // Left over from a revision before: a look at the whole begins an update for it.
+        d.rest.services.insert(id);
+    }
+}
+
+/// What every numbered place needs: dead tasks replaced, replacements released, old ones forgotten.
+fn tend(d: &mut Draft<'_>, service: &Service, key: SlotKey) {
+    let s = slot::slot(&d.work, service.id, key);
+    restart::replace_dead(d, service, &s);
+    restart::release(d, service, key);
+    reaper::run(d, service.id, key);
+}
+
+/// Ends all tasks of a service that is gone.
+fn give_up_all(d: &mut Draft<'_>, id: ServiceId) {
+    let keys: BTreeSet<SlotKey> = d.work.tasks_of_service(id).map(|t| t.slot_key()).collect();
+    for key in keys {
+        if d.is_full() {
+            d.rest.services.insert(id);
+            return;
+        }
+        give_up(d, id, key);
+    }
+    reaper::forget_revisions(d, id);
+}
+
+/// Ends all tasks in one place.
+fn give_up(d: &mut Draft<'_>, id: ServiceId, key: SlotKey) {
+    let all: Vec<_> = d.work.tasks_of_slot(id, key).map(|t| t.id).collect();
+    for t in all {
+        d.edit(t, |t| t.desired = skep_types::object::TaskState::Remove);
+    }
+    reaper::run(d, id, key);
 }
 
 /// Whether a node can no longer run what was given to it.
@@ -110,13 +190,8 @@ fn is_lost(store: &Store, node: NodeId) -> bool {
 }
 
 /// Whether nothing of a task runs any more, as far as anybody can know.
-fn has_stopped(store: &Store, t: &skep_types::object::Task) -> bool {
+fn has_stopped(store: &Store, t: &Task) -> bool {
     t.status.state.is_terminal() || t.node.is_none_or(|n| is_lost(store, n))
-}
-
-/// Whether a task is meant to run (now or later).
-fn is_wanted(t: &skep_types::object::Task) -> bool {
-    t.desired <= TaskState::Running
 }
 
 #[cfg(test)]

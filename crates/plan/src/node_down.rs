@@ -1,32 +1,27 @@
 //! Nodes that are gone: what they were given is orphaned when the node is deleted, or was down for a day
-//! (`swarm-semantics` 4.6). Replacing the tasks is [`crate::replicated`]'s work. Must never touch a node that is alive.
+//! (`swarm-semantics` 4.6). Replacing the tasks is the orchestrators' work. Must never touch a node that is alive.
 
 use std::time::Duration;
 
 use skep_types::NodeId;
 use skep_types::object::{NodeState, TaskState};
 
+use crate::Due;
 use crate::draft::Draft;
 
 /// A node that is down this long will not come back with its tasks.
 const ORPHAN_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-pub(crate) fn run(d: &mut Draft<'_>, all: bool, nodes: &[NodeId]) {
-    let mut gone: Vec<NodeId> = nodes.to_vec();
-    if all {
-        // Nodes that exist only in the tasks that were given to them.
-        gone.extend(d.work.tasks().filter_map(|t| t.node).filter(|n| d.work.node(*n).is_none()));
-        gone.dedup();
-    }
+pub(crate) fn run(d: &mut Draft<'_>, nodes: &[NodeId]) {
     let now = d.now;
-    for id in gone {
+    for id in nodes.iter().copied() {
         let err = match d.work.node(id) {
             None => "Task belonged to a node that has been deleted",
             Some(n) if n.state == NodeState::Down => {
                 let due = n.meta.updated_at.after(ORPHAN_AFTER);
                 if now < due {
                     if d.work.tasks_of_node(id).any(|t| !t.status.state.is_terminal()) {
-                        d.wake(due);
+                        d.wake_for(due, Due::Node(id));
                     }
                     continue;
                 }
@@ -37,6 +32,7 @@ pub(crate) fn run(d: &mut Draft<'_>, all: bool, nodes: &[NodeId]) {
         let live: Vec<_> = d.work.tasks_of_node(id).filter(|t| t.status.state < TaskState::Complete).map(|t| t.id).collect();
         for t in live {
             if d.is_full() {
+                d.rest.nodes.insert(id);
                 return;
             }
             d.edit(t, |t| {

@@ -3,81 +3,123 @@
 
 use std::time::Duration;
 
-use skep_types::object::{Service, Task, TaskState};
+use skep_types::Time;
+use skep_types::object::{Service, SlotKey, Task, TaskState};
 use skep_types::spec::{Availability, RestartCondition, RestartPolicy};
-use skep_types::{ServiceId, Time};
 
+use crate::constraint::fits_all;
+use crate::create::{Place, create};
 use crate::draft::Draft;
-use crate::slot::{Slot, slots};
-use crate::{has_stopped, is_lost, is_wanted, replicated};
+use crate::slot::{Slot, slot};
+use crate::{has_stopped, is_lost};
 
 /// A replacement waits at most this long for the task before it to stop.
 const STOP_WAIT: Duration = Duration::from_secs(60);
 
-pub(crate) fn policy(d: &Draft<'_>, t: &Task) -> RestartPolicy {
-    d.work.revision(t.service, t.revision).and_then(|s| s.restart.clone()).unwrap_or_default()
+/// Whether a task that ended may be replaced under a policy, its history aside.
+#[must_use]
+pub fn should_restart(p: &RestartPolicy, state: TaskState) -> bool {
+    match p.condition {
+        RestartCondition::None => false,
+        RestartCondition::OnFailure => state != TaskState::Complete,
+        RestartCondition::Any => true,
+    }
 }
 
-/// Whether the policy allows to replace `t`, by its state and the history of its slot.
+/// The policy that holds for a task: its own revision's. A job's task that is complete is never run again.
+pub(crate) fn policy(d: &Draft<'_>, service: &Service, t: &Task) -> RestartPolicy {
+    let mut p = d.work.revision(t.service, t.revision).and_then(|s| s.restart.clone()).unwrap_or_default();
+    if service.spec.mode.is_job() && p.condition == RestartCondition::Any {
+        p.condition = RestartCondition::OnFailure;
+    }
+    p
+}
+
+/// Whether the policy allows to replace `t`, by its state and the history of its place.
 pub(crate) fn allowed(p: &RestartPolicy, slot: &Slot, t: &Task) -> bool {
-    match p.condition {
-        RestartCondition::None => return false,
-        RestartCondition::OnFailure if t.status.state == TaskState::Complete => return false,
-        _ => {}
+    if !should_restart(p, t.status.state) {
+        return false;
     }
     if p.max_attempts == 0 {
         return true;
     }
-    let same = slot.tasks.iter().filter(|x| x.revision == t.revision);
-    // Every task of this revision after the first one in the slot was a restart.
+    let same = slot.tasks.iter().filter(|x| x.revision == t.revision && x.iteration == t.iteration);
+    // Every task of this revision after the first one in the place was a restart.
     let restarts = same.skip(1).filter(|x| p.window.is_zero() || t.status.timestamp.since(x.meta.created_at) <= p.window);
     (restarts.count() as u64) < p.max_attempts
 }
 
-/// Replaces the tasks of a slot that died, or whose node is gone or gives its tasks away.
+/// Why a task that is meant to live cannot go on, and whether its replacement need not wait for the policy's delay.
+fn loss(d: &Draft<'_>, t: &Task) -> Option<(Option<&'static str>, bool)> {
+    let given = t.node.filter(|_| t.status.state >= TaskState::Assigned);
+    if let Some(id) = given {
+        let node = d.work.node(id);
+        if is_lost(&d.work, id) {
+            return Some((None, true));
+        }
+        if node.is_some_and(|n| n.spec.availability == Availability::Drain) {
+            return Some((None, true));
+        }
+    }
+    if t.status.state.is_terminal() {
+        return Some((None, false));
+    }
+    // A paused node keeps what it runs.
+    let node = given.and_then(|n| d.work.node(n)).filter(|n| n.spec.availability == Availability::Active)?;
+    let spec = d.work.revision(t.service, t.revision)?;
+    let constraints = &spec.placement.constraints;
+    if !constraints.is_empty() && !fits_all(constraints, node) {
+        return Some((Some("assigned node no longer meets constraints"), true));
+    }
+    let (r, has, load) = (&spec.resources, &node.description, d.work.load(node.id));
+    let short =
+        (r.reserve_nano_cpus > 0 && load.nano_cpus > has.nano_cpus) || (r.reserve_memory > 0 && load.memory > has.memory);
+    // Each one that goes makes room, until what is left fits.
+    short.then_some((Some("assigned node no longer has the resources"), true))
+}
+
+/// Replaces the tasks of a place that died, or whose node is gone, gives its tasks away, or fits no longer.
 pub(crate) fn replace_dead(d: &mut Draft<'_>, service: &Service, slot: &Slot) {
+    let mut replaced = false;
     for t in slot.wanted() {
-        let node = t.node.and_then(|n| d.work.node(n));
-        let lost = t.node.is_some_and(|n| is_lost(&d.work, n));
-        let drained = node.is_some_and(|n| n.spec.availability == Availability::Drain);
-        let dead = t.status.state.is_terminal();
-        if !dead && !lost && !drained {
+        if service.spec.mode.is_job() && t.status.state == TaskState::Complete {
             continue;
         }
-        let p = policy(d, t);
+        let Some((why, at_once)) = loss(d, t) else { continue };
+        let p = policy(d, service, t);
         let replace = allowed(&p, slot, t);
-        d.edit(t.id, |t| t.desired = TaskState::Shutdown);
-        if replace && slot.wanted().filter(|x| !x.status.state.is_terminal()).all(|x| x.id == t.id) {
-            let not_before = if dead && !lost && !drained { Some(d.now.after(p.delay)) } else { None };
-            replicated::create(d, service, t.slot, TaskState::Ready, not_before);
+        d.edit(t.id, |t| {
+            t.desired = TaskState::Shutdown;
+            t.given_up = why.map(str::to_owned);
+        });
+        // Another one of the place lives, if this is in the middle of an update.
+        let alone = slot.wanted().filter(|x| !x.status.state.is_terminal()).all(|x| x.id == t.id);
+        if replace && alone && !replaced {
+            let not_before = if at_once { None } else { Some(d.now.after(p.delay)) };
+            create(d, service, Place::of(t), TaskState::Ready, not_before);
+            replaced = true;
         }
     }
 }
 
-/// Lets replacements run whose time has come.
-pub(crate) fn release(d: &mut Draft<'_>, service: ServiceId) {
-    for slot in slots(&d.work, service).into_values() {
-        for t in slot.tasks.iter().filter(|t| t.desired == TaskState::Ready && !t.status.state.is_terminal()) {
-            let due = t.not_before.unwrap_or(Time(0));
-            if due > d.now {
-                d.wake(due);
-                continue;
-            }
-            let since = due.max(t.meta.created_at);
-            let give_up = since.after(STOP_WAIT);
-            let number = t.slot;
-            let waits = d.work.tasks_of_service(service).any(|o| {
-                o.id != t.id
-                    && o.slot == number
-                    && !is_wanted(o)
-                    && !has_stopped(&d.work, o)
-                    && (o.meta.created_at, o.id) < (t.meta.created_at, t.id)
-            });
-            if waits && d.now < give_up {
-                d.wake(give_up);
-                continue;
-            }
-            d.edit(t.id, |t| t.desired = TaskState::Running);
+/// Lets replacements live whose time has come.
+pub(crate) fn release(d: &mut Draft<'_>, service: &Service, key: SlotKey) {
+    let waits = |t: &&std::sync::Arc<Task>| t.desired == TaskState::Ready && !t.status.state.is_terminal();
+    let all = slot(&d.work, service.id, key);
+    for t in all.tasks.iter().filter(waits) {
+        let due = t.not_before.unwrap_or(Time(0));
+        if due > d.now {
+            d.wake(due, service.id, key);
+            continue;
         }
+        let give_up = due.max(t.meta.created_at).after(STOP_WAIT);
+        let stops = d.work.tasks_of_slot(service.id, key).any(|o| {
+            o.id != t.id && !o.is_wanted() && !has_stopped(&d.work, o) && (o.meta.created_at, o.id) < (t.meta.created_at, t.id)
+        });
+        if stops && d.now < give_up {
+            d.wake(give_up, service.id, key);
+            continue;
+        }
+        d.edit(t.id, |t| t.desired = service.goal());
     }
 }

@@ -1,122 +1,136 @@
-//! Rolling updates and rollbacks (`swarm-semantics` 4.5). Everything is read from the tables: which slots run an old revision,
-//! which tasks this update made, and when they ran. Must never replace more slots at once than the parallelism allows.
+//! Rolling updates and rollbacks (`swarm-semantics` 4.5). Everything is read from the tables: which tasks run an old revision,
+//! which ones this update made, and when they ran. One step costs what is in flight, not what there is. Must never replace more
+//! places at once than the parallelism allows.
+//!
+//! Where rules conflict: a failure is judged before anything else is started; a place that does not serve is updated before one
+//! that does, so that an update of a running update takes down nothing more.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use skep_types::object::{Service, Task, TaskState, UpdateState, UpdateStatus};
-use skep_types::spec::{FailureAction, UpdateConfig, UpdateOrder};
+use skep_state::Store;
+use skep_types::object::{Service, SlotKey, Task, TaskState, UpdateState, UpdateStatus};
+use skep_types::spec::{FailureAction, TaskSpec, UpdateConfig, UpdateOrder};
 use skep_types::{ServiceId, Time};
 
+use crate::constraint::Constraint;
+use crate::create::{Place, create};
 use crate::draft::Draft;
 use crate::slot::{Slot, slots};
-use crate::{allocate, is_wanted, replicated};
+use crate::{allocate, reaper, restart};
 
-/// How one slot stands in the update.
-struct Progress {
-    slot: u64,
-    /// The first task that this update made in the slot.
-    made: Option<Arc<Task>>,
-    /// Wanted tasks of another revision.
-    old: Vec<Arc<Task>>,
-    /// Has a wanted task of the current revision.
-    renewed: Option<Arc<Task>>,
-    /// Nothing is wanted in it, and what ended is of another revision.
-    ended: bool,
-}
+/// Tasks that do not run yet come after all times.
+const NOT_YET: Time = Time(i64::MAX);
+const EVER: Time = Time(i64::MIN);
 
-fn progress(slot: u64, s: &Slot, revision: u64, since: Time) -> Progress {
-    let made = s.tasks.iter().find(|t| t.revision == revision && t.meta.created_at >= since).cloned();
-    let old: Vec<_> = s.wanted().filter(|t| t.revision != revision).cloned().collect();
-    let renewed = s.wanted().find(|t| t.revision == revision).cloned();
-    let ended = s.wanted().next().is_none() && s.newest().is_some_and(|t| t.revision != revision);
-    Progress { slot, made, old, renewed, ended }
-}
-
-pub(crate) fn run(d: &mut Draft<'_>, id: ServiceId) {
+/// Takes an update further by one step. `whole`: a new spec, or a look from time to time, which finds more than the tasks of
+/// revisions before.
+pub(crate) fn run(d: &mut Draft<'_>, id: ServiceId, whole: bool) {
     let Some(service) = d.work.service(id).cloned() else { return };
     let state = service.update_status.as_ref().map(|u| u.state);
-    if matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused)) {
+    if service.spec.mode.is_job() || matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused)) {
         return;
     }
     let rollback = state == Some(UpdateState::RollbackStarted);
-    let since = service.update_status.as_ref().map_or(d.now, |u| u.started_at);
-    let all: Vec<Progress> = slots(&d.work, id).iter().map(|(n, s)| progress(*n, s, service.revision, since)).collect();
-    // A rollback leaves alone what ended, so that it always comes to an end.
-    let dirty = |p: &&Progress| !p.old.is_empty() || (p.ended && !rollback);
-    let running = matches!(state, Some(UpdateState::Updating | UpdateState::RollbackStarted));
+    let running = rollback || state == Some(UpdateState::Updating);
     if !running {
-        if all.iter().any(|p| dirty(&p)) {
+        let found =
+            Old::of(&d.work, &service, whole).all(&d.work).next().is_some() || (whole && !ended(d, &service).is_empty());
+        if found {
             start(d, &service);
-            run(d, id);
+            run(d, id, whole);
         }
+        return;
+    }
+    let Some(status) = service.update_status.as_ref() else { return };
+    if status.slots == 0 {
+        // A rollback that an operator asked for.
+        let mut s = (*service).clone();
+        if let Some(u) = s.update_status.as_mut() {
+            u.slots = count(d, &service, rollback);
+        }
+        d.put_service(s);
+        run(d, id, whole);
         return;
     }
     let config = if rollback { &service.spec.rollback } else { &service.spec.update };
-    let config = config.clone().unwrap_or_default();
-    if judge_failures(d, &service, &config, &all, rollback) {
+    let u = Update { since: status.started_at, slots: status.slots, config: config.clone().unwrap_or_default(), rollback };
+    if u.judge(d, &service) {
         return;
     }
-    let mut in_flight = all.iter().filter(|p| is_in_flight(d, p, &config)).count();
-    let limit = match usize::try_from(config.parallelism) {
-        Ok(0) | Err(_) => usize::MAX,
-        Ok(n) => n,
-    };
-    for p in &all {
-        retire_old(d, p);
+    u.step(d, &service);
+}
+
+/// The tasks of a service that an update must replace, those first that do not run.
+struct Old {
+    service: ServiceId,
+    revisions: Vec<(u64, Option<Vec<Constraint>>)>,
+}
+
+impl Old {
+    /// `whole`: also look for tasks that differ in their placement only, on nodes that the new placement forbids.
+    fn of(store: &Store, s: &Service, whole: bool) -> Self {
+        let current = store.revision(s.id, s.revision);
+        let others = store.revisions(s.id).filter(|(r, _)| *r != s.revision);
+        let revisions = others
+            .map(|(r, spec)| {
+                let same = current.is_some_and(|c| differ_in_constraints_only(spec, c));
+                let constraints = &s.spec.task.placement.constraints;
+                (r, same.then(|| constraints.iter().filter_map(|c| Constraint::parse(c).ok()).collect()))
+            })
+            .filter(|(_, same): &(u64, Option<Vec<Constraint>>)| whole || same.is_none())
+            .collect();
+        Self { service: s.id, revisions }
     }
-    let mut left = 0;
-    for p in all.iter().filter(dirty) {
-        if p.renewed.is_some() {
-            left += 1;
-            continue;
-        }
-        if in_flight >= limit || d.is_full() {
-            left += 1;
-            continue;
-        }
-        left += 1;
-        in_flight += 1;
-        match config.order {
-            UpdateOrder::StartFirst => {
-                replicated::create(d, &service, p.slot, TaskState::Running, None);
-            }
-            UpdateOrder::StopFirst => {
-                replicated::create(d, &service, p.slot, TaskState::Ready, None);
-                for o in &p.old {
-                    d.edit(o.id, |t| t.desired = TaskState::Shutdown);
-                }
-            }
-        }
-    }
-    if left == 0 {
-        finish(d, &service, &config, &all, rollback);
+
+    fn all<'a>(&'a self, store: &'a Store) -> impl Iterator<Item = &'a Arc<Task>> {
+        let spans = [NOT_YET..=NOT_YET, EVER..=Time(i64::MAX - 1)];
+        spans.into_iter().flat_map(move |span| {
+            self.revisions.iter().flat_map(move |(r, same)| {
+                store.wanted(self.service, *r, span.clone()).filter(move |t| {
+                    let node = || t.node.and_then(|n| store.node(n));
+                    // What belongs to a node that takes no tasks now is replaced when it does again.
+                    let possible = !t.pinned || node().is_some_and(|n| n.takes_tasks());
+                    let fits = |all: &Vec<Constraint>| node().is_some_and(|n| all.iter().all(|c| c.fits(n)));
+                    possible && !same.as_ref().is_some_and(fits)
+                })
+            })
+        })
     }
 }
 
-/// With start-first the old task goes as soon as the new one runs.
-fn retire_old(d: &mut Draft<'_>, p: &Progress) {
-    if p.renewed.as_ref().is_some_and(|t| t.status.state == TaskState::Running) {
-        for o in &p.old {
-            d.edit(o.id, |t| t.desired = TaskState::Shutdown);
-        }
-    }
+/// Such a change does not replace tasks whose nodes satisfy it.
+fn differ_in_constraints_only(a: &TaskSpec, b: &TaskSpec) -> bool {
+    let strip = |t: &TaskSpec| {
+        let mut t = t.clone();
+        t.placement.constraints.clear();
+        t.registry_auth = None;
+        t
+    };
+    a.placement.constraints != b.placement.constraints && strip(a) == strip(b)
 }
 
-/// When the task that this update made in a slot no longer holds a place: it runs, or ended, and the delay is over.
-fn is_in_flight(d: &mut Draft<'_>, p: &Progress, config: &UpdateConfig) -> bool {
-    let Some(t) = &p.made else { return false };
-    let settled = match t.running_since {
-        Some(at) => at,
-        None if t.status.state.is_terminal() => t.status.timestamp,
-        None => return is_wanted(t),
-    };
-    let due = settled.after(config.delay);
-    if d.now < due {
-        d.wake(due);
-        return true;
-    }
-    false
+/// Places where nothing is wanted and what ended is of another revision.
+fn ended(d: &Draft<'_>, service: &Service) -> Vec<(SlotKey, Slot)> {
+    slots(&d.work, service.id).into_iter().filter(|(_, s)| is_ended(service, s)).collect()
+}
+
+/// Whether nothing is wanted in a place and what ended there is of another revision.
+pub(crate) fn is_ended(service: &Service, s: &Slot) -> bool {
+    s.wanted().next().is_none() && s.newest().is_some_and(|t| t.revision != service.revision && has_had_its_turn(t))
+}
+
+/// Whether it ended by itself; what was asked to stop is somebody else's business.
+fn has_had_its_turn(t: &Task) -> bool {
+    matches!(t.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected)
+}
+
+/// How many places are to be replaced.
+fn count(d: &Draft<'_>, service: &Service, rollback: bool) -> u64 {
+    let old: BTreeSet<SlotKey> = Old::of(&d.work, service, true).all(&d.work).map(|t| t.slot_key()).collect();
+    let ended = if rollback { 0 } else { ended(d, service).len() };
+    ((old.len() + ended) as u64).max(1)
 }
 
 fn start(d: &mut Draft<'_>, service: &Service) {
@@ -126,51 +140,234 @@ fn start(d: &mut Draft<'_>, service: &Service) {
         started_at: d.now,
         completed_at: None,
         message: "update in progress".into(),
+        slots: count(d, service, false),
     });
     d.put_service(s);
 }
 
-/// Whether a task of the update counts as failed: it ended before it had run for the monitor period.
-fn has_failed(t: &Task, monitor: Duration) -> bool {
-    t.status.state > TaskState::Running
-        // On request is no failure, unless nothing was requested.
-        && t.status.state != TaskState::Shutdown
-        && t.running_since.is_none_or(|at| t.status.timestamp < at.after(monitor))
+/// An update that is under way.
+struct Update {
+    since: Time,
+    slots: u64,
+    config: UpdateConfig,
+    rollback: bool,
 }
 
-/// Counts failures and acts on them. Returns whether the update ended by that.
-fn judge_failures(d: &mut Draft<'_>, s: &Service, c: &UpdateConfig, all: &[Progress], rollback: bool) -> bool {
-    if c.failure_action == FailureAction::Continue {
-        return false;
+impl Update {
+    fn made(&self, t: &Task) -> bool {
+        t.update == Some(self.since)
     }
-    let total = all.iter().filter(|p| p.made.is_some() || !p.old.is_empty() || p.ended).count();
-    let failed: Vec<&Arc<Task>> = all.iter().filter_map(|p| p.made.as_ref()).filter(|t| has_failed(t, c.monitor)).collect();
-    let Some(last) = failed.iter().max_by_key(|t| t.status.timestamp) else { return false };
-    if failed.len() as f32 / total as f32 <= c.max_failure_ratio {
-        return false;
+
+    /// Tasks made by this update that are meant to live and do not run yet.
+    fn unsettled(&self, d: &Draft<'_>, s: &Service) -> Vec<Arc<Task>> {
+        let all = d.work.wanted(s.id, s.revision, NOT_YET..=NOT_YET);
+        all.filter(|t| self.made(t) && !t.status.state.is_terminal()).cloned().collect()
     }
-    let mut next = s.clone();
-    let Some(status) = next.update_status.as_mut() else { return false };
-    let why = format!("due to failure or early termination of task {}", last.id);
-    match (rollback, c.failure_action) {
-        (true, _) => {
-            status.state = UpdateState::RollbackPaused;
-            status.message = format!("rollback paused {why}");
+
+    /// Those of them that may still come to run.
+    fn under_way(&self, d: &mut Draft<'_>, s: &Service) -> Vec<Arc<Task>> {
+        let mut all = self.unsettled(d, s);
+        all.retain(|t| !self.has_failed(d, s, t));
+        all
+    }
+
+    /// Tasks made by this update that run since `from`, or ended.
+    fn settled(&self, d: &Draft<'_>, s: &Service, from: Time) -> Vec<Arc<Task>> {
+        let runs = d.work.wanted(s.id, s.revision, from..=Time(i64::MAX - 1)).filter(|t| !t.status.state.is_terminal());
+        runs.chain(d.work.ended(s.id, s.revision)).filter(|t| self.made(t)).cloned().collect()
+    }
+
+    /// When a task settled: it runs, or it ended.
+    fn settled_at(t: &Task) -> Time {
+        t.running_since.unwrap_or(t.status.timestamp)
+    }
+
+    /// Whether a task of the update counts as failed: it ended before it had run for the monitor period, or found no node in
+    /// that time.
+    fn has_failed(&self, d: &mut Draft<'_>, s: &Service, t: &Task) -> bool {
+        let monitor = self.config.monitor;
+        if t.status.state < TaskState::Assigned {
+            if t.desired == TaskState::Ready {
+                // It waits for the one before it, whose port or share of the node it may need.
+                return false;
+            }
+            let due = t.meta.created_at.after(monitor);
+            if t.status.err.is_some() && d.now < due {
+                d.wake(due, s.id, t.slot_key());
+            }
+            return t.status.err.is_some() && d.now >= due;
         }
-        (false, FailureAction::Rollback) if next.previous_spec.is_some() => {
-            status.state = UpdateState::RollbackStarted;
-            status.message = format!("update rolled back {why}");
-            status.started_at = d.now;
-            roll_back(d, &mut next);
-            next.previous_spec = None;
+        t.status.state > TaskState::Running
+            // On request is no failure, nor is the loss of a node.
+            && has_had_its_turn(t)
+            && t.running_since.is_none_or(|at| t.status.timestamp < at.after(monitor))
+    }
+
+    /// Counts failures and acts on them. Returns whether the update ended by that.
+    fn judge(&self, d: &mut Draft<'_>, s: &Service) -> bool {
+        if self.config.failure_action == FailureAction::Continue {
+            return false;
         }
-        (false, _) => {
-            status.state = UpdateState::Paused;
-            status.message = format!("update paused {why}");
+        let mut all: Vec<Arc<Task>> = d.work.ended(s.id, s.revision).filter(|t| self.made(t)).cloned().collect();
+        all.extend(self.unsettled(d, s));
+        all.retain(|t| self.has_failed(d, s, t));
+        let Some(last) = all.iter().max_by_key(|t| (t.status.timestamp, t.id)) else { return false };
+        // A few thousand at most: exact in 32 bits.
+        if all.len() as f32 / self.slots as f32 <= self.config.max_failure_ratio {
+            return false;
+        }
+        let mut next = s.clone();
+        let Some(status) = next.update_status.as_mut() else { return false };
+        let why = format!("due to failure or early termination of task {}", last.id);
+        match (self.rollback, self.config.failure_action) {
+            (true, _) => {
+                status.state = UpdateState::RollbackPaused;
+                status.message = format!("rollback paused {why}");
+            }
+            (false, FailureAction::Rollback) if next.previous_spec.is_some() => {
+                status.state = UpdateState::RollbackStarted;
+                status.message = format!("update rolled back {why}");
+                // Told apart from the update that it undoes, even within one tick of the clock.
+                status.started_at = d.now.max(Time(status.started_at.0.saturating_add(1)));
+                status.slots = 0;
+                roll_back(d, &mut next);
+                next.previous_spec = None;
+            }
+            (false, _) => {
+                status.state = UpdateState::Paused;
+                status.message = format!("update paused {why}");
+            }
+        }
+        d.put_service(next);
+        true
+    }
+
+    /// Retires what is replaced, and replaces what may be replaced now.
+    fn step(&self, d: &mut Draft<'_>, s: &Service) {
+        let old = Old::of(&d.work, s, true);
+        let mut in_flight = self.in_flight(d, s);
+        let limit = match usize::try_from(self.config.parallelism) {
+            Ok(0) | Err(_) => usize::MAX,
+            Ok(n) => n,
+        };
+        // Those that are under way already come on top of those that may be begun.
+        let most = limit.saturating_add(in_flight).saturating_add(1);
+        let mut left = old.all(&d.work).nth(most).is_some();
+        let some: BTreeMap<SlotKey, Arc<Task>> = old.all(&d.work).take(most).map(|t| (t.slot_key(), t.clone())).collect();
+        for (key, t) in some {
+            let renewed = d.work.tasks_of_slot(s.id, key).filter(|t| t.is_wanted() && t.revision == s.revision).cloned();
+            let renewed: Vec<_> = renewed.filter(|t| !t.status.state.is_terminal()).collect();
+            if renewed.iter().any(|t| t.status.state == TaskState::Running) {
+                // With start-first the old task goes as soon as the new one runs.
+                self.retire(d, s, key, false);
+                continue;
+            }
+            left = true;
+            if !renewed.is_empty() {
+                continue;
+            }
+            if in_flight >= limit {
+                continue;
+            }
+            if d.is_full() {
+                d.rest.slots.insert((s.id, key));
+                return;
+            }
+            in_flight += 1;
+            match self.config.order {
+                UpdateOrder::StartFirst => {
+                    self.retire(d, s, key, true);
+                    self.create(d, s, Place::of(&t), s.goal());
+                }
+                UpdateOrder::StopFirst => {
+                    self.create(d, s, Place::of(&t), TaskState::Ready);
+                    self.retire(d, s, key, false);
+                    restart::release(d, s, key);
+                }
+            }
+        }
+        if left || !self.under_way(d, s).is_empty() {
+            return;
+        }
+        // A rollback leaves alone what ended, so that it always comes to an end.
+        let ended = if self.rollback { vec![] } else { ended(d, s) };
+        if ended.is_empty() {
+            self.finish(d, s);
+            return;
+        }
+        for (key, _) in ended {
+            if in_flight >= limit || d.is_full() {
+                break;
+            }
+            in_flight += 1;
+            self.create(d, s, Place::at(s, key), s.goal());
         }
     }
-    d.put_service(next);
-    true
+
+    fn create(&self, d: &mut Draft<'_>, s: &Service, place: Place, desired: TaskState) {
+        if let Some(id) = create(d, s, place, desired, None) {
+            d.edit(id, |t| t.update = Some(self.since));
+            // One more in the place may be one too many for its history.
+            if let Some(key) = d.work.task(id).map(|t| t.slot_key()) {
+                reaper::run(d, s.id, key);
+            }
+        }
+    }
+
+    /// Asks the tasks of other revisions in a place to stop; if it shall go on to serve, all but one that runs.
+    fn retire(&self, d: &mut Draft<'_>, s: &Service, key: SlotKey, serve: bool) {
+        let is_old = |t: &&Arc<Task>| t.is_wanted() && t.revision != s.revision;
+        let mut all: Vec<Arc<Task>> = d.work.tasks_of_slot(s.id, key).filter(is_old).cloned().collect();
+        all.sort_by_key(|t| (t.status.state != TaskState::Running, t.meta.created_at));
+        let kept = usize::from(serve && all.first().is_some_and(|t| t.status.state == TaskState::Running));
+        for t in all.split_off(kept).into_iter().map(|t| t.id) {
+            d.edit(t, |t| t.desired = TaskState::Shutdown);
+        }
+    }
+
+    /// How many places are under way: their new task does not run yet, or the delay after it is not over.
+    fn in_flight(&self, d: &mut Draft<'_>, s: &Service) -> usize {
+        let mut count = self.under_way(d, s).len();
+        let delay = self.config.delay;
+        if delay.is_zero() {
+            return count;
+        }
+        let from = Time(d.now.0.saturating_sub(i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX)));
+        for t in self.settled(d, s, from) {
+            let due = Self::settled_at(&t).after(delay);
+            if d.now < due {
+                d.wake(due, s.id, t.slot_key());
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// All places are renewed: watch for one more monitor period, then say that it is done.
+    fn finish(&self, d: &mut Draft<'_>, s: &Service) {
+        let c = &self.config;
+        let watch = if c.delay >= c.monitor { c.delay + Duration::from_secs(1) } else { c.monitor };
+        let from = Time(d.now.0.saturating_sub(i64::try_from(watch.as_nanos()).unwrap_or(i64::MAX)));
+        let last =
+            self.settled(d, s, from).into_iter().filter(|t| !t.status.state.is_terminal()).max_by_key(|t| Self::settled_at(t));
+        if let Some(t) = last {
+            let due = Self::settled_at(&t).after(watch);
+            if d.now < due {
+                d.wake(due, s.id, t.slot_key());
+                return;
+            }
+        }
+        let mut next = s.clone();
+        if let Some(u) = next.update_status.as_mut() {
+            u.completed_at = Some(d.now);
+            (u.state, u.message) = if self.rollback {
+                (UpdateState::RollbackCompleted, "rollback completed".into())
+            } else {
+                (UpdateState::Completed, "update completed".into())
+            };
+        }
+        d.put_service(next);
+    }
 }
 
 /// Puts the previous spec in force, under the number of the revision that ran it if that is still known.
@@ -192,35 +389,4 @@ fn roll_back(d: &mut Draft<'_>, s: &mut Service) {
 pub fn next_revision(store: &skep_state::Store, s: &Service, same_endpoint: bool, known: Option<u64>) -> u64 {
     let highest = store.revisions(s.id).map(|(r, _)| r).max().unwrap_or(0).max(s.revision);
     known.filter(|_| same_endpoint).unwrap_or(highest + 1)
-}
-
-/// All slots are renewed: watch for one more monitor period, then say that it is done.
-fn finish(d: &mut Draft<'_>, s: &Service, c: &UpdateConfig, all: &[Progress], rollback: bool) {
-    let mut due = d.now;
-    for t in all.iter().filter_map(|p| p.made.as_ref()) {
-        match t.running_since {
-            Some(at) => {
-                let watch = if c.delay >= c.monitor { c.delay + Duration::from_secs(1) } else { c.monitor };
-                due = due.max(at.after(watch));
-            }
-            None if t.status.state.is_terminal() => {}
-            // It has not run yet; its own report wakes the planner.
-            None if is_wanted(t) => return,
-            None => {}
-        }
-    }
-    if due > d.now {
-        d.wake(due);
-        return;
-    }
-    let mut next = s.clone();
-    if let Some(u) = next.update_status.as_mut() {
-        u.completed_at = Some(d.now);
-        (u.state, u.message) = if rollback {
-            (UpdateState::RollbackCompleted, "rollback completed".into())
-        } else {
-            (UpdateState::Completed, "update completed".into())
-        };
-    }
-    d.put_service(next);
 }

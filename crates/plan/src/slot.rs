@@ -1,24 +1,28 @@
-//! A view of the tasks of one slot. Must never change anything.
+//! A view of the tasks in one place of a service. Must never change anything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use skep_state::Store;
 use skep_types::ServiceId;
-use skep_types::object::{Task, TaskState};
+use skep_types::object::{SlotKey, Task, TaskState};
 
-use crate::is_wanted;
-
-/// The tasks of one slot, oldest first. Tasks that are to be removed are not part of it.
+/// The tasks in one place, oldest first. Tasks that are to be removed are not part of it.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) tasks: Vec<Arc<Task>>,
 }
 
 impl Slot {
-    /// Tasks that are meant to run.
+    fn of<'a>(tasks: impl Iterator<Item = &'a Arc<Task>>) -> Self {
+        let mut tasks: Vec<_> = tasks.filter(|t| t.desired < TaskState::Remove).cloned().collect();
+        tasks.sort_by_key(|t| (t.meta.created_at, t.id));
+        Self { tasks }
+    }
+
+    /// Tasks that are meant to live.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.tasks.iter().filter(|t| is_wanted(t))
+        self.tasks.iter().filter(|t| t.is_wanted())
     }
 
     pub(crate) fn newest(&self) -> Option<&Arc<Task>> {
@@ -26,14 +30,17 @@ impl Slot {
     }
 }
 
-/// All slots of a service by number.
-pub(crate) fn slots(store: &Store, service: ServiceId) -> BTreeMap<u64, Slot> {
-    let mut out: BTreeMap<u64, Slot> = BTreeMap::new();
-    for t in store.tasks_of_service(service).filter(|t| t.desired < TaskState::Remove) {
-        out.entry(t.slot).or_default().tasks.push(t.clone());
+/// One place of a service.
+pub(crate) fn slot(store: &Store, service: ServiceId, key: SlotKey) -> Slot {
+    Slot::of(store.tasks_of_slot(service, key))
+}
+
+/// All places of a service that have tasks.
+pub(crate) fn slots(store: &Store, service: ServiceId) -> BTreeMap<SlotKey, Slot> {
+    let mut out: BTreeMap<SlotKey, Vec<&Arc<Task>>> = BTreeMap::new();
+    for t in store.tasks_of_service(service) {
+        out.entry(t.slot_key()).or_default().push(t);
     }
-    for s in out.values_mut() {
-        s.tasks.sort_by_key(|t| (t.meta.created_at, t.id));
-    }
-    out
+    let all = out.into_iter().map(|(k, v)| (k, Slot::of(v.into_iter())));
+    all.filter(|(_, s)| !s.tasks.is_empty()).collect()
 }

@@ -48,8 +48,10 @@ pub(crate) async fn operate(world: Arc<World>, m: Arc<Manager>, op: Operation) {
             }
         }
         Operation::Scale(which, dice) => {
-            update(&world, &m, of(&services, which), |s| {
-                s.mode = ServiceMode::Replicated { replicas: dice % 20 };
+            update(&world, &m, of(&services, which), |s| match &mut s.mode {
+                ServiceMode::Replicated { replicas } => *replicas = dice % 20,
+                ServiceMode::ReplicatedJob { total_completions, .. } => *total_completions = dice % 20,
+                ServiceMode::Global | ServiceMode::GlobalJob => s.task.force_update += 1,
             })
             .await;
         }
@@ -188,10 +190,18 @@ fn spec(store: &skep_state::Store, number: u64, dice: u64) -> ServiceSpec {
     };
     let update = Some(config(&mut rng));
     let rollback = Some(UpdateConfig { failure_action: FailureAction::Pause, ..config(&mut rng) });
+    let mode = match rng.range(0..10) {
+        0 | 1 => ServiceMode::Global,
+        2 => ServiceMode::ReplicatedJob { max_concurrent: rng.range(1..5), total_completions: rng.range(0..10) },
+        3 => ServiceMode::GlobalJob,
+        _ => ServiceMode::Replicated { replicas: rng.range(0..15) },
+    };
+    // Jobs have neither.
+    let (update, rollback) = if mode.is_job() { (None, None) } else { (update, rollback) };
     ServiceSpec {
         name: format!("service{number}"),
         labels: Labels::new(),
-        mode: ServiceMode::Replicated { replicas: rng.range(0..15) },
+        mode,
         task,
         update,
         rollback,

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use skep_types::Time;
 use skep_types::control::newer;
 use skep_types::object::{Meta, Task, TaskState, Version};
+use skep_types::spec::TaskSpec;
+use skep_types::{ServiceId, Time};
 
 use crate::{Change, Op, Refused, Store, Transaction};
 
@@ -41,7 +42,7 @@ impl Store {
     /// Applies one operation to a private copy, as planning does; versions stay as they were.
     ///
     /// # Errors
-    /// [`Refused`]; the copy must then be thrown away.
+    /// [`Refused`]; the copy is unchanged then.
     pub fn stage(&mut self, op: &Op, time: Time) -> Result<(), Refused> {
         self.write(op, None, time).map(|_| ())
     }
@@ -58,11 +59,11 @@ impl Store {
                 let mut n = (**n).clone();
                 let (id, old) = (n.id, self.nodes.get(&n.id).cloned());
                 n.meta = stamp(old.as_ref().map(|o| o.meta), version, time);
-                let ingress = self.ingress().map(|n| n.id);
+                self.index.check_node(&n)?;
                 if let Some(o) = &old {
-                    self.index.remove_node(o, ingress);
+                    self.index.remove_node(o);
                 }
-                self.index.add_node(&n, ingress)?;
+                self.index.add_node(&n);
                 let new = Arc::new(n);
                 self.nodes.insert(id, new.clone());
                 Ok(Some(Change::Node { id, old, new: Some(new) }))
@@ -71,12 +72,13 @@ impl Store {
                 let mut s = (**s).clone();
                 let (id, old) = (s.id, self.services.get(&s.id).cloned());
                 s.meta = stamp(old.as_ref().map(|o| o.meta), version, time);
+                let services = &self.services;
+                let name_of = |id| services.get(&id).map(|s| s.spec.name.clone()).unwrap_or_default();
+                self.index.check_service(&s, name_of)?;
                 if let Some(o) = &old {
                     self.index.remove_service(o);
                 }
-                let services = &self.services;
-                let name_of = |id| services.get(&id).map(|s| s.spec.name.clone()).unwrap_or_default();
-                self.index.add_service(&s, name_of)?;
+                self.index.add_service(&s);
                 let new = Arc::new(s);
                 self.services.insert(id, new.clone());
                 Ok(Some(Change::Service { id, old, new: Some(new) }))
@@ -86,16 +88,17 @@ impl Store {
                 let mut n = (**n).clone();
                 let (id, old) = (n.id, self.networks.get(&n.id).cloned());
                 n.meta = stamp(old.as_ref().map(|o| o.meta), version, time);
+                self.index.check_network(&n, self.networks.values().map(|n| (**n).clone()))?;
                 if let Some(o) = &old {
                     self.index.remove_network(o);
                 }
-                self.index.add_network(&n, self.networks.values().map(|n| (**n).clone()))?;
+                self.index.add_network(&n);
                 let new = Arc::new(n);
                 self.networks.insert(id, new.clone());
                 Ok(Some(Change::Network { id, old, new: Some(new) }))
             }
             Op::PutRevision { service, revision, spec } => {
-                self.revisions.insert((*service, *revision), spec.clone());
+                self.put_revision(*service, *revision, spec.clone());
                 Ok(None)
             }
             Op::DeleteRevision { service, revision } => {
@@ -104,9 +107,8 @@ impl Store {
             }
             Op::DeleteNode(id) => {
                 let old = self.nodes.remove(id);
-                let ingress = self.ingress().map(|n| n.id);
                 if let Some(o) = &old {
-                    self.index.remove_node(o, ingress);
+                    self.index.remove_node(o);
                 }
                 Ok(old.map(|o| Change::Node { id: *id, old: Some(o), new: None }))
             }
@@ -120,7 +122,7 @@ impl Store {
             Op::DeleteTask(id) => {
                 let old = self.tasks.remove(id);
                 if let Some(o) = &old {
-                    self.index.remove_task(o);
+                    self.index.remove_task(o, self.revisions.get(&(o.service, o.revision)).map(|s| &**s));
                 }
                 Ok(old.map(|o| Change::Task { id: *id, old: Some(o), new: None }))
             }
@@ -153,20 +155,39 @@ impl Store {
         }
     }
 
+    /// The loads of nodes are sums over specs, so a spec must not change under the tasks that run it.
+    fn put_revision(&mut self, service: ServiceId, revision: u64, spec: Arc<TaskSpec>) {
+        let key = (service, revision);
+        let Some(old) = self.revisions.get(&key).cloned().filter(|o| o.resources != spec.resources) else {
+            self.revisions.insert(key, spec);
+            return;
+        };
+        let tasks: Vec<Arc<Task>> = self.tasks_of_service(service).filter(|t| t.revision == revision).cloned().collect();
+        tasks.iter().for_each(|t| self.index.remove_task(t, Some(&old)));
+        tasks.iter().for_each(|t| self.index.add_task(t, Some(&spec)));
+        self.revisions.insert(key, spec);
+    }
+
     fn put_task(&mut self, mut t: Task, version: Option<u64>, time: Time) -> Result<Change, Refused> {
         let (id, old) = (t.id, self.tasks.get(&t.id).cloned());
         t.meta = stamp(old.as_ref().map(|o| o.meta), version, time);
         if let Some(o) = &old {
-            let back = t.status.state < o.status.state || t.desired < o.desired || (o.node.is_some() && t.node != o.node);
-            if back {
+            let moved = o.node.is_some() && t.node != o.node;
+            let other = (t.service, t.revision, t.pinned) != (o.service, o.revision, o.pinned);
+            if t.status.state < o.status.state || t.desired < o.desired || moved || other {
                 return Err(Refused::Backwards { task: id });
             }
-            self.index.remove_task(o);
         }
         if t.running_since.is_none() && t.status.state == TaskState::Running {
             t.running_since = Some(time);
         }
-        self.index.add_task(&t)?;
+        self.index.check_task(&t)?;
+        // A task does not change its revision, so both are counted by the same spec.
+        let spec = self.revisions.get(&(t.service, t.revision)).map(|s| &**s);
+        match &old {
+            Some(o) => self.index.change_task(o, &t, spec),
+            None => self.index.add_task(&t, spec),
+        }
         let new = Arc::new(t);
         self.tasks.insert(id, new.clone());
         Ok(Change::Task { id, old, new: Some(new) })

@@ -44,21 +44,24 @@ impl Store {
     pub fn restore(d: Dump) -> Result<Self, Refused> {
         let mut s = Self { applied: d.applied, cluster: d.cluster, ..Self::default() };
         for n in d.networks {
-            s.index.add_network(&n, s.networks.values().map(|n| (**n).clone()))?;
+            s.index.check_network(&n, s.networks.values().map(|n| (**n).clone()))?;
+            s.index.add_network(&n);
             s.networks.insert(n.id, n);
         }
-        let ingress = s.ingress().map(|n| n.id);
         for n in d.nodes {
-            s.index.add_node(&n, ingress)?;
+            s.index.check_node(&n)?;
+            s.index.add_node(&n);
             s.nodes.insert(n.id, n);
         }
         for x in d.services {
-            s.index.add_service(&x, |_| String::new())?;
+            s.index.check_service(&x, |_| String::new())?;
+            s.index.add_service(&x);
             s.services.insert(x.id, x);
         }
         s.revisions = d.revisions.into_iter().map(|(a, b, c)| ((a, b), c)).collect();
         for t in d.tasks {
-            s.index.add_task(&t)?;
+            s.index.check_task(&t)?;
+            s.index.add_task(&t, s.revisions.get(&(t.service, t.revision)).map(|s| &**s));
             s.tasks.insert(t.id, t);
         }
         Ok(s)

@@ -1,11 +1,12 @@
-//! Secondary indexes: found by another key, and held by one owner only. Derived from the tables alone; must never be stored.
+//! Secondary indexes: found by another key, held by one owner only, or summed up. Derived from the tables alone; must never be
+//! stored. What may be refused is checked before anything is changed.
 
 use std::net::Ipv4Addr;
 
 use imbl::{OrdMap, OrdSet};
-use skep_types::object::{Network, Node, Service, Task, TaskState};
-use skep_types::spec::{Protocol, PublishMode};
-use skep_types::{NetworkId, NodeId, ServiceId, TaskId};
+use skep_types::object::{Network, Node, Service, SlotKey, Task, TaskState};
+use skep_types::spec::{Protocol, PublishMode, TaskSpec};
+use skep_types::{NetworkId, NodeId, ServiceId, TaskId, Time};
 
 use crate::Refused;
 
@@ -22,81 +23,181 @@ pub enum AddressOwner {
     Node(NodeId),
 }
 
+/// What a node has been given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Tasks that shall live and have not ended.
+    pub tasks: u32,
+    /// CPU reserved by tasks that have not ended, in nano-CPUs.
+    pub nano_cpus: u64,
+    /// Memory reserved by them, in bytes.
+    pub memory: u64,
+}
+
+/// A time for tasks that have not run yet: after all others.
+const NOT_YET: Time = Time(i64::MAX);
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Indexes {
     pub(crate) service_names: OrdMap<String, ServiceId>,
     pub(crate) network_names: OrdMap<String, NetworkId>,
-    pub(crate) by_service: OrdSet<(ServiceId, TaskId)>,
-    pub(crate) by_node: OrdSet<(NodeId, TaskId)>,
+    /// Services with a task on each node.
+    pub(crate) globals: OrdSet<ServiceId>,
+    pub(crate) by_slot: OrdSet<(ServiceId, SlotKey, TaskId)>,
+    /// How many tasks there are of each revision.
+    pub(crate) of_revision: OrdMap<(ServiceId, u64), u64>,
+    pub(crate) by_node: OrdSet<(NodeId, ServiceId, TaskId)>,
     pub(crate) by_network: OrdSet<(NetworkId, TaskId)>,
-    pub(crate) unplaced: OrdSet<TaskId>,
+    /// Tasks that shall live, by revision and by since when they run.
+    pub(crate) wanted: OrdSet<(ServiceId, u64, Time, TaskId)>,
+    /// Tasks that ended without having been asked to.
+    pub(crate) ended: OrdSet<(ServiceId, u64, TaskId)>,
+    /// Tasks that wait for a node, or for their node to be confirmed.
+    pub(crate) unplaced: OrdSet<(ServiceId, u64, TaskId)>,
+    pub(crate) host_ports: OrdSet<(NodeId, Protocol, u16, TaskId)>,
+    pub(crate) loads: OrdMap<NodeId, Load>,
+    /// Nodes that take tasks, those with the fewest first.
+    pub(crate) ranked: OrdSet<(u32, NodeId)>,
+    /// How many live tasks of a service each of its nodes has, …
+    pub(crate) spread: OrdMap<(ServiceId, NodeId), u32>,
+    /// … the same with the fewest first, …
+    pub(crate) spread_ranked: OrdSet<(ServiceId, u32, NodeId)>,
+    /// … and how many such nodes there are.
+    pub(crate) spread_nodes: OrdMap<ServiceId, u32>,
     pub(crate) ports: OrdMap<(Protocol, u16), ServiceId>,
     pub(crate) addresses: OrdMap<(NetworkId, Ipv4Addr), AddressOwner>,
     pub(crate) vnis: OrdMap<u32, NetworkId>,
+    pub(crate) ingress: Option<NetworkId>,
+}
+
+fn published(s: &Service) -> impl Iterator<Item = (Protocol, u16)> {
+    s.ports.iter().filter(|p| p.mode == PublishMode::Ingress && p.published != 0).map(|p| (p.protocol, p.published))
+}
+
+fn is_given(t: &Task) -> bool {
+    t.status.state >= TaskState::Assigned && !t.status.state.is_terminal()
 }
 
 impl Indexes {
-    fn hold(&mut self, network: NetworkId, addr: Ipv4Addr, owner: AddressOwner) -> Result<(), Refused> {
-        match self.addresses.insert((network, addr), owner) {
-            Some(other) if other != owner => Err(Refused::Address { network, addr }),
+    /// Whether nobody but `owner` holds an address.
+    fn is_free(&self, network: NetworkId, addr: Ipv4Addr, owner: AddressOwner) -> Result<(), Refused> {
+        match self.addresses.get(&(network, addr)) {
+            Some(other) if *other != owner => Err(Refused::Address { network, addr }),
             _ => Ok(()),
         }
+    }
+
+    fn hold(&mut self, network: NetworkId, addr: Ipv4Addr, owner: AddressOwner) {
+        self.addresses.insert((network, addr), owner);
     }
 
     fn release(&mut self, network: NetworkId, addr: Ipv4Addr) {
         self.addresses.remove(&(network, addr));
     }
 
-    pub(crate) fn add_service(&mut self, s: &Service, name_of: impl Fn(ServiceId) -> String) -> Result<(), Refused> {
-        if self.service_names.insert(s.spec.name.clone(), s.id).is_some() {
+    pub(crate) fn check_service(&self, s: &Service, name_of: impl Fn(ServiceId) -> String) -> Result<(), Refused> {
+        if self.service_names.get(&s.spec.name).is_some_and(|o| *o != s.id) {
             return Err(Refused::Name { kind: "service".into(), name: s.spec.name.clone() });
         }
-        for p in s.ports.iter().filter(|p| p.mode == PublishMode::Ingress && p.published != 0) {
-            if let Some(owner) = self.ports.insert((p.protocol, p.published), s.id) {
-                return Err(Refused::Port { protocol: p.protocol, port: p.published, owner, name: name_of(owner) });
+        for (i, (protocol, port)) in published(s).enumerate() {
+            let twice = published(s).take(i).any(|p| p == (protocol, port));
+            let owner = self.ports.get(&(protocol, port)).copied().filter(|o| *o != s.id).or(twice.then_some(s.id));
+            if let Some(owner) = owner {
+                return Err(Refused::Port { protocol, port, owner, name: name_of(owner) });
             }
         }
-        s.vips.iter().try_for_each(|v| self.hold(v.network, v.addr.addr, AddressOwner::Service(s.id)))
+        s.vips.iter().try_for_each(|v| self.is_free(v.network, v.addr.addr, AddressOwner::Service(s.id)))
+    }
+
+    pub(crate) fn add_service(&mut self, s: &Service) {
+        self.service_names.insert(s.spec.name.clone(), s.id);
+        if s.spec.mode.is_global() {
+            self.globals.insert(s.id);
+        }
+        for p in published(s) {
+            self.ports.insert(p, s.id);
+        }
+        for v in &s.vips {
+            self.hold(v.network, v.addr.addr, AddressOwner::Service(s.id));
+        }
     }
 
     pub(crate) fn remove_service(&mut self, s: &Service) {
         self.service_names.remove(&s.spec.name);
-        for p in s.ports.iter().filter(|p| p.mode == PublishMode::Ingress && p.published != 0) {
-            self.ports.remove(&(p.protocol, p.published));
+        self.globals.remove(&s.id);
+        for p in published(s) {
+            self.ports.remove(&p);
         }
         for v in &s.vips {
             self.release(v.network, v.addr.addr);
         }
     }
 
-    pub(crate) fn add_task(&mut self, t: &Task) -> Result<(), Refused> {
-        self.by_service.insert((t.service, t.id));
-        match t.node {
-            Some(n) => {
-                self.by_node.insert((n, t.id));
-            }
-            None if t.desired <= TaskState::Running && !t.status.state.is_terminal() => {
-                self.unplaced.insert(t.id);
-            }
-            None => {}
-        }
+    pub(crate) fn check_task(&self, t: &Task) -> Result<(), Refused> {
         // What has ended holds nothing any more.
-        if !t.status.state.is_terminal() {
-            for a in &t.networks {
-                self.by_network.insert((a.network, t.id));
-                self.hold(a.network, a.addr.addr, AddressOwner::Task(t.id))?;
-            }
+        if t.status.state.is_terminal() {
+            return Ok(());
         }
-        Ok(())
+        t.networks.iter().try_for_each(|a| self.is_free(a.network, a.addr.addr, AddressOwner::Task(t.id)))
     }
 
-    pub(crate) fn remove_task(&mut self, t: &Task) {
-        self.by_service.remove(&(t.service, t.id));
-        if let Some(n) = t.node {
-            self.by_node.remove(&(n, t.id));
+    pub(crate) fn add_task(&mut self, t: &Task, spec: Option<&TaskSpec>) {
+        let state = t.status.state;
+        self.by_slot.insert((t.service, t.slot_key(), t.id));
+        *self.of_revision.entry((t.service, t.revision)).or_default() += 1;
+        if t.is_wanted() {
+            self.wanted.insert((t.service, t.revision, t.running_since.unwrap_or(NOT_YET), t.id));
+            if state < TaskState::Assigned {
+                self.unplaced.insert((t.service, t.revision, t.id));
+            }
         }
-        self.unplaced.remove(&t.id);
-        if !t.status.state.is_terminal() {
+        if state.is_terminal() && state != TaskState::Shutdown {
+            self.ended.insert((t.service, t.revision, t.id));
+        }
+        if let Some(n) = t.node {
+            self.by_node.insert((n, t.service, t.id));
+            if is_given(t) {
+                for p in &t.host_ports {
+                    self.host_ports.insert((n, p.protocol, p.published, t.id));
+                }
+                self.change_load(n, t, spec, true);
+            }
+        }
+        if !state.is_terminal() {
+            for a in &t.networks {
+                self.by_network.insert((a.network, t.id));
+                self.hold(a.network, a.addr.addr, AddressOwner::Task(t.id));
+            }
+        }
+    }
+
+    pub(crate) fn remove_task(&mut self, t: &Task, spec: Option<&TaskSpec>) {
+        let state = t.status.state;
+        self.by_slot.remove(&(t.service, t.slot_key(), t.id));
+        let key = (t.service, t.revision);
+        match self.of_revision.get(&key).copied() {
+            Some(n) if n > 1 => drop(self.of_revision.insert(key, n - 1)),
+            _ => drop(self.of_revision.remove(&key)),
+        }
+        if t.is_wanted() {
+            self.wanted.remove(&(t.service, t.revision, t.running_since.unwrap_or(NOT_YET), t.id));
+            if state < TaskState::Assigned {
+                self.unplaced.remove(&(t.service, t.revision, t.id));
+            }
+        }
+        if state.is_terminal() && state != TaskState::Shutdown {
+            self.ended.remove(&(t.service, t.revision, t.id));
+        }
+        if let Some(n) = t.node {
+            self.by_node.remove(&(n, t.service, t.id));
+            if is_given(t) {
+                for p in &t.host_ports {
+                    self.host_ports.remove(&(n, p.protocol, p.published, t.id));
+                }
+                self.change_load(n, t, spec, false);
+            }
+        }
+        if !state.is_terminal() {
             for a in &t.networks {
                 self.by_network.remove(&(a.network, t.id));
                 self.release(a.network, a.addr.addr);
@@ -104,37 +205,138 @@ impl Indexes {
         }
     }
 
-    pub(crate) fn add_network(&mut self, n: &Network, others: impl Iterator<Item = Network>) -> Result<(), Refused> {
-        if self.network_names.insert(n.spec.name.clone(), n.id).is_some() {
-            return Err(Refused::Name { kind: "network".into(), name: n.spec.name.clone() });
+    /// Replaces a task by a newer one of itself; what is the same in both is not touched.
+    pub(crate) fn change_task(&mut self, old: &Task, new: &Task, spec: Option<&TaskSpec>) {
+        let same = old.node == new.node
+            && old.slot_key() == new.slot_key()
+            && old.revision == new.revision
+            && old.running_since == new.running_since
+            && old.is_wanted() == new.is_wanted()
+            && is_given(old) == is_given(new)
+            && !new.status.state.is_terminal()
+            && !old.status.state.is_terminal()
+            && old.networks == new.networks
+            && old.host_ports == new.host_ports
+            && (old.status.state < TaskState::Assigned) == (new.status.state < TaskState::Assigned);
+        if !same {
+            self.remove_task(old, spec);
+            self.add_task(new, spec);
         }
-        if let Some(owner) = self.vnis.insert(n.vni, n.id) {
-            return Err(Refused::Vni { vni: n.vni, owner });
+    }
+
+    /// Adds what a task takes to the load of its node, or takes it away.
+    fn change_load(&mut self, n: NodeId, t: &Task, spec: Option<&TaskSpec>, add: bool) {
+        let old = self.loads.get(&n).copied().unwrap_or_default();
+        let r = spec.map(|s| &s.resources);
+        let by = Load {
+            tasks: u32::from(t.is_wanted()),
+            nano_cpus: r.map_or(0, |r| r.reserve_nano_cpus),
+            memory: r.map_or(0, |r| r.reserve_memory),
+        };
+        let new = if add {
+            Load {
+                tasks: old.tasks.saturating_add(by.tasks),
+                nano_cpus: old.nano_cpus.saturating_add(by.nano_cpus),
+                memory: old.memory.saturating_add(by.memory),
+            }
+        } else {
+            Load {
+                tasks: old.tasks.saturating_sub(by.tasks),
+                nano_cpus: old.nano_cpus.saturating_sub(by.nano_cpus),
+                memory: old.memory.saturating_sub(by.memory),
+            }
+        };
+        if new == old {
+            return;
         }
-        for o in others {
-            if o.id != n.id && o.subnet.overlaps(&n.subnet) {
-                return Err(Refused::Subnet { owner: o.id });
+        if new == Load::default() {
+            self.loads.remove(&n);
+        } else {
+            self.loads.insert(n, new);
+        }
+        if new.tasks != old.tasks {
+            self.change_spread(t.service, n, add);
+        }
+        if new.tasks != old.tasks && self.ranked.remove(&(old.tasks, n)).is_some() {
+            self.ranked.insert((new.tasks, n));
+        }
+    }
+
+    /// Counts a live task of a service on a node, or no longer.
+    fn change_spread(&mut self, s: ServiceId, n: NodeId, add: bool) {
+        let old = self.spread.get(&(s, n)).copied().unwrap_or(0);
+        let new = if add { old + 1 } else { old.saturating_sub(1) };
+        if old > 0 {
+            self.spread_ranked.remove(&(s, old, n));
+        }
+        if new > 0 {
+            self.spread.insert((s, n), new);
+            self.spread_ranked.insert((s, new, n));
+        } else {
+            self.spread.remove(&(s, n));
+        }
+        let (was, is) = (u32::from(old > 0), u32::from(new > 0));
+        if was != is {
+            let nodes = self.spread_nodes.get(&s).copied().unwrap_or(0) + is - was;
+            if nodes == 0 {
+                self.spread_nodes.remove(&s);
+            } else {
+                self.spread_nodes.insert(s, nodes);
             }
         }
-        self.hold(n.id, n.gateway, AddressOwner::Gateway)
+    }
+
+    pub(crate) fn check_network(&self, n: &Network, mut others: impl Iterator<Item = Network>) -> Result<(), Refused> {
+        if self.network_names.get(&n.spec.name).is_some_and(|o| *o != n.id) {
+            return Err(Refused::Name { kind: "network".into(), name: n.spec.name.clone() });
+        }
+        if let Some(owner) = self.vnis.get(&n.vni).filter(|o| **o != n.id) {
+            return Err(Refused::Vni { vni: n.vni, owner: *owner });
+        }
+        if let Some(o) = others.find(|o| o.id != n.id && o.subnet.overlaps(&n.subnet)) {
+            return Err(Refused::Subnet { owner: o.id });
+        }
+        self.is_free(n.id, n.gateway, AddressOwner::Gateway)
+    }
+
+    pub(crate) fn add_network(&mut self, n: &Network) {
+        self.network_names.insert(n.spec.name.clone(), n.id);
+        self.vnis.insert(n.vni, n.id);
+        self.hold(n.id, n.gateway, AddressOwner::Gateway);
+        if n.spec.ingress {
+            self.ingress = Some(n.id);
+        }
     }
 
     pub(crate) fn remove_network(&mut self, n: &Network) {
         self.network_names.remove(&n.spec.name);
         self.vnis.remove(&n.vni);
         self.release(n.id, n.gateway);
+        if self.ingress == Some(n.id) {
+            self.ingress = None;
+        }
     }
 
-    pub(crate) fn add_node(&mut self, n: &Node, ingress: Option<NetworkId>) -> Result<(), Refused> {
-        match ingress.zip(n.ingress_addr) {
-            Some((net, addr)) => self.hold(net, addr, AddressOwner::Node(n.id)),
+    pub(crate) fn check_node(&self, n: &Node) -> Result<(), Refused> {
+        match self.ingress.zip(n.ingress_addr) {
+            Some((net, addr)) => self.is_free(net, addr, AddressOwner::Node(n.id)),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn remove_node(&mut self, n: &Node, ingress: Option<NetworkId>) {
-        if let Some((net, addr)) = ingress.zip(n.ingress_addr) {
+    pub(crate) fn add_node(&mut self, n: &Node) {
+        if let Some((net, addr)) = self.ingress.zip(n.ingress_addr) {
+            self.hold(net, addr, AddressOwner::Node(n.id));
+        }
+        if n.takes_tasks() {
+            self.ranked.insert((self.loads.get(&n.id).map_or(0, |l| l.tasks), n.id));
+        }
+    }
+
+    pub(crate) fn remove_node(&mut self, n: &Node) {
+        if let Some((net, addr)) = self.ingress.zip(n.ingress_addr) {
             self.release(net, addr);
         }
+        self.ranked.remove(&(self.loads.get(&n.id).map_or(0, |l| l.tasks), n.id));
     }
 }

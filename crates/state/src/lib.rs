@@ -13,6 +13,6 @@ mod store;
 mod transaction;
 
 pub use dump::Dump;
-pub use index::AddressOwner;
+pub use index::{AddressOwner, Load};
 pub use store::Store;
 pub use transaction::{Change, Key, Op, Refused, Transaction};

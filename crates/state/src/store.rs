@@ -1,15 +1,16 @@
 //! The tables and how to read them. Must never be changed except by [`Store::apply`] and [`Store::stage`].
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use skep_types::object::{Cluster, Network, Node, Service, Task, Version};
+use skep_types::object::{Cluster, Network, Node, Service, SlotKey, Task, Version};
 use skep_types::spec::{Protocol, TaskSpec};
-use skep_types::{NetworkId, NodeId, ServiceId, TaskId};
+use skep_types::{NetworkId, NodeId, ServiceId, TaskId, Time};
 
 use crate::Key;
-use crate::index::{AddressOwner, Indexes};
+use crate::index::{AddressOwner, Indexes, Load};
 
 /// All tables of a cluster. A clone costs O(1) and never changes afterwards.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +84,11 @@ impl Store {
         self.services.values()
     }
 
+    /// Services by id, from one on.
+    pub fn services_from(&self, from: ServiceId) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.range(from..).map(|(_, s)| s)
+    }
+
     /// All tasks, by id.
     pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.values()
@@ -108,19 +114,55 @@ impl Store {
     /// The network of the published ports.
     #[must_use]
     pub fn ingress(&self) -> Option<&Arc<Network>> {
-        self.networks.values().find(|n| n.spec.ingress)
+        self.networks.get(&self.index.ingress?)
     }
 
-    /// Tasks of a service, also of one that was removed.
+    /// Tasks of a service, also of one that was removed, by their places.
     pub fn tasks_of_service(&self, id: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        let range = (id, TaskId(0))..=(id, TaskId(u128::MAX));
-        self.index.by_service.range(range).filter_map(|(_, t)| self.tasks.get(t))
+        self.slots(id, SlotKey(0), SlotKey(u128::MAX))
     }
 
-    /// Tasks on a node, ended ones included.
+    /// Tasks in one place of a service.
+    pub fn tasks_of_slot(&self, id: ServiceId, slot: SlotKey) -> impl Iterator<Item = &Arc<Task>> {
+        self.slots(id, slot, slot)
+    }
+
+    fn slots(&self, id: ServiceId, from: SlotKey, to: SlotKey) -> impl Iterator<Item = &Arc<Task>> {
+        let range = (id, from, TaskId(0))..=(id, to, TaskId(u128::MAX));
+        self.index.by_slot.range(range).filter_map(|(_, _, t)| self.tasks.get(t))
+    }
+
+    /// Whether there are tasks of a revision.
+    #[must_use]
+    pub fn is_in_use(&self, id: ServiceId, revision: u64) -> bool {
+        self.index.of_revision.contains_key(&(id, revision))
+    }
+
+    /// Tasks on a node, ended ones included, and those that wait for it to be confirmed.
     pub fn tasks_of_node(&self, id: NodeId) -> impl Iterator<Item = &Arc<Task>> {
-        let range = (id, TaskId(0))..=(id, TaskId(u128::MAX));
-        self.index.by_node.range(range).filter_map(|(_, t)| self.tasks.get(t))
+        self.on(id, ServiceId(0), ServiceId(u128::MAX))
+    }
+
+    /// Tasks of a service on a node, as [`Store::tasks_of_node`].
+    pub fn tasks_of_service_on(&self, service: ServiceId, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
+        self.on(node, service, service)
+    }
+
+    fn on(&self, id: NodeId, from: ServiceId, to: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        let range = (id, from, TaskId(0))..=(id, to, TaskId(u128::MAX));
+        self.index.by_node.range(range).filter_map(|(_, _, t)| self.tasks.get(t))
+    }
+
+    /// Nodes that tasks were given to, whether they still exist or not.
+    #[must_use]
+    pub fn nodes_with_tasks(&self) -> Vec<NodeId> {
+        let mut out = Vec::new();
+        let mut from = Some(NodeId(0));
+        while let Some((n, _, _)) = from.and_then(|f| self.index.by_node.range((f, ServiceId(0), TaskId(0))..).next()) {
+            out.push(*n);
+            from = n.0.checked_add(1).map(NodeId);
+        }
+        out
     }
 
     /// Tasks with an address on a network that have not ended.
@@ -129,22 +171,127 @@ impl Store {
         self.index.by_network.range(range).filter_map(|(_, t)| self.tasks.get(t))
     }
 
-    /// Tasks that wait for a node.
-    pub fn unplaced(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.index.unplaced.iter().filter_map(|t| self.tasks.get(t))
+    /// Tasks of a service that shall live, of these revisions, that run since a time in this range; `Time(i64::MAX)` is for those
+    /// that do not run yet. In that order.
+    pub fn wanted(&self, id: ServiceId, revision: u64, since: RangeInclusive<Time>) -> impl Iterator<Item = &Arc<Task>> {
+        let range = (id, revision, *since.start(), TaskId(0))..=(id, revision, *since.end(), TaskId(u128::MAX));
+        self.index.wanted.range(range).filter_map(|(_, _, _, t)| self.tasks.get(t))
     }
 
-    /// Ids of all services that have tasks, removed services included.
+    /// Tasks of a revision of a service that ended without having been asked to.
+    pub fn ended(&self, id: ServiceId, revision: u64) -> impl Iterator<Item = &Arc<Task>> {
+        let range = (id, revision, TaskId(0))..=(id, revision, TaskId(u128::MAX));
+        self.index.ended.range(range).filter_map(|(_, _, t)| self.tasks.get(t))
+    }
+
+    /// Tasks that wait for a node, or for theirs to be confirmed.
+    pub fn unplaced(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.index.unplaced.iter().filter_map(|(_, _, t)| self.tasks.get(t))
+    }
+
+    /// Those of one revision of a service.
+    pub fn unplaced_of(&self, id: ServiceId, revision: u64) -> impl Iterator<Item = &Arc<Task>> {
+        let range = (id, revision, TaskId(0))..=(id, revision, TaskId(u128::MAX));
+        self.index.unplaced.range(range).filter_map(|(_, _, t)| self.tasks.get(t))
+    }
+
+    /// Services and revisions with tasks that wait for a node, of one service or of all.
     #[must_use]
-    pub fn services_with_tasks(&self) -> Vec<ServiceId> {
+    pub fn unplaced_groups(&self, of: Option<ServiceId>) -> Vec<(ServiceId, u64)> {
         let mut out = Vec::new();
-        let mut from = ServiceId(0);
-        while let Some((s, _)) = self.index.by_service.range((from, TaskId(0))..).next() {
-            out.push(*s);
-            let Some(next) = s.0.checked_add(1) else { break };
-            from = ServiceId(next);
+        let mut from = Some((of.unwrap_or(ServiceId(0)), 0, TaskId(0)));
+        while let Some((s, r, _)) = from.and_then(|f| self.index.unplaced.range(f..).next()) {
+            if of.is_some_and(|of| of != *s) {
+                break;
+            }
+            out.push((*s, *r));
+            from = r.checked_add(1).map(|r| (*s, r, TaskId(0)));
         }
         out
+    }
+
+    /// What a node has been given.
+    #[must_use]
+    pub fn load(&self, id: NodeId) -> Load {
+        self.index.loads.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Nodes that take tasks with the number of tasks they have, those with the fewest first.
+    pub fn ranked(&self) -> impl Iterator<Item = (u32, NodeId)> {
+        self.index.ranked.iter().copied()
+    }
+
+    /// How many live tasks of a service a node has been given.
+    #[must_use]
+    pub fn live_on(&self, service: ServiceId, node: NodeId) -> u32 {
+        self.index.spread.get(&(service, node)).copied().unwrap_or(0)
+    }
+
+    /// Nodes that have been given live tasks of a service, with how many.
+    pub fn spread_of(&self, service: ServiceId) -> impl Iterator<Item = (NodeId, u32)> {
+        let range = (service, NodeId(0))..=(service, NodeId(u128::MAX));
+        self.index.spread.range(range).map(|((_, n), count)| (*n, *count))
+    }
+
+    /// No node that takes tasks has fewer live tasks of a service than this.
+    #[must_use]
+    pub fn fewest_of(&self, service: ServiceId) -> u32 {
+        let nodes = self.index.spread_nodes.get(&service).map_or(0, |n| *n as usize);
+        if nodes < self.index.ranked.len() {
+            return 0;
+        }
+        let range = (service, 0, NodeId(0))..;
+        self.index.spread_ranked.range(range).next().filter(|(s, _, _)| *s == service).map_or(0, |(_, n, _)| *n)
+    }
+
+    /// Number of nodes that take tasks, and of all nodes.
+    #[must_use]
+    pub fn node_counts(&self) -> (usize, usize) {
+        (self.index.ranked.len(), self.nodes.len())
+    }
+
+    /// Whether a task that has not ended publishes a port on a node itself.
+    #[must_use]
+    pub fn host_port_taken(&self, node: NodeId, protocol: Protocol, port: u16) -> bool {
+        let range = (node, protocol, port, TaskId(0))..=(node, protocol, port, TaskId(u128::MAX));
+        self.index.host_ports.range(range).next().is_some()
+    }
+
+    /// Services that have a task on each node.
+    pub fn globals(&self) -> impl Iterator<Item = ServiceId> {
+        self.index.globals.iter().copied()
+    }
+
+    /// Ids of up to `most` services that have tasks, removed services included, from one id on.
+    #[must_use]
+    pub fn services_with_tasks(&self, from: ServiceId, most: usize) -> Vec<ServiceId> {
+        let mut out = Vec::new();
+        let mut from = Some(from);
+        while let Some((s, _, _)) = from.and_then(|f| self.index.by_slot.range((f, SlotKey(0), TaskId(0))..).next()) {
+            if out.len() == most {
+                break;
+            }
+            out.push(*s);
+            from = s.0.checked_add(1).map(ServiceId);
+        }
+        out
+    }
+
+    /// The lowest address of a network, from the `from`-th on, that nobody holds and that a host may have.
+    #[must_use]
+    pub fn free_address(&self, n: &Network, from: u32) -> Option<u32> {
+        let last = n.subnet.broadcast();
+        let mut at = from.max(1);
+        let first = n.subnet.nth(at).filter(|a| *a < last)?;
+        let base = u32::from(n.subnet.network().addr);
+        // Walks along the held ones until there is a gap.
+        for ((_, held), _) in self.index.addresses.range((n.id, first)..=(n.id, last)) {
+            if u32::from(*held) > base.checked_add(at)? {
+                break;
+            }
+            at += 1;
+        }
+        n.subnet.nth(at).filter(|a| *a < last && *a != n.gateway).map(|_| at)
     }
 
     /// Which service publishes a port on every node.

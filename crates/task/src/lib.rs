@@ -183,25 +183,11 @@ impl Machine {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use skep_types::object::Meta;
     use skep_types::{ServiceId, TaskId};
 
     fn machine(desired: TaskState) -> Machine {
-        Machine::new(&Task {
-            id: TaskId(1),
-            meta: Meta::default(),
-            service: ServiceId(1),
-            service_name: "web".into(),
-            service_labels: Default::default(),
-            slot: 1,
-            revision: 1,
-            node: None,
-            desired,
-            status: TaskStatus { state: TaskState::Assigned, ..TaskStatus::default() },
-            networks: vec![],
-            not_before: None,
-            running_since: None,
-        })
+        let status = TaskStatus { state: TaskState::Assigned, ..TaskStatus::default() };
+        Machine::new(&Task { desired, status, slot: 1, ..Task::new(TaskId(1), ServiceId(1), "web") })
     }
 
     #[test]
@@ -224,6 +210,22 @@ mod tests {
         assert_eq!(seen, ["accepted", "preparing", "prepared", "starting", "started"]);
         assert_eq!(m.status().state, TaskState::Failed);
         assert_eq!(m.status().err.as_deref(), Some("task: non-zero exit (3)"));
+    }
+
+    #[test]
+    fn a_job_s_task_runs_to_its_end() {
+        let mut m = machine(TaskState::Ready);
+        m.advance(Time(1));
+        m.advance(Time(1));
+        m.outcome(Step::Prepare, Outcome::Done, Time(1));
+        assert_eq!(m.next(), Step::Hold);
+        m.desire(TaskState::Complete);
+        m.advance(Time(2));
+        assert_eq!(m.next(), Step::Start);
+        m.outcome(Step::Start, Outcome::Done, Time(2));
+        assert_eq!(m.next(), Step::Wait);
+        m.outcome(Step::Wait, Outcome::Exited { code: 0, error: None }, Time(3));
+        assert_eq!((m.status().state, m.next()), (TaskState::Complete, Step::Finished));
     }
 
     #[test]

@@ -285,6 +285,9 @@ pub struct Assignment {
     /// Id and name of each network it is attached to, ingress included.
     #[serde(default)]
     pub networks: Vec<AssignedNetwork>,
+    /// Labels of its service, if its spec has templates.
+    #[serde(default)]
+    pub service_labels: crate::spec::Labels,
 }
 
 /// A network as a task on this node needs it.

@@ -18,6 +18,8 @@ pub mod net;
 pub mod object;
 pub mod secret;
 pub mod spec;
+pub mod task;
+pub mod template;
 pub mod time;
 
 pub use id::{ClusterId, NetworkId, NodeId, ServiceId, TaskId};

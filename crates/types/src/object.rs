@@ -5,8 +5,12 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Availability, ClusterSpec, NetworkSpec, NodeSpec, PortConfig, Role, ServiceSpec};
-use crate::{ClusterId, Ipv4Net, NetworkId, NodeId, Secret, ServiceId, TaskId, Time};
+pub use crate::task::{Attachment, ContainerStatus, SlotKey, Task, TaskState, TaskStatus};
+
+use crate::spec::{
+    Availability, ClusterSpec, GenericResource, NetworkSpec, NodeSpec, PortConfig, Role, ServiceMode, ServiceSpec,
+};
+use crate::{ClusterId, Ipv4Net, NetworkId, NodeId, Secret, ServiceId, Time};
 
 /// Raft index of the last write of an object; compared on update (`update out of sequence`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -134,6 +138,9 @@ pub struct NodeDescription {
     /// Labels of the daemon (`engine.labels.*`).
     #[serde(default)]
     pub engine_labels: BTreeMap<String, String>,
+    /// What it has besides CPU and memory.
+    #[serde(default)]
+    pub generic: Vec<GenericResource>,
     /// What it trusts, and who issued its certificate.
     #[serde(default)]
     pub tls: Option<TlsInfo>,
@@ -287,6 +294,18 @@ pub struct UpdateStatus {
     pub completed_at: Option<Time>,
     /// In words.
     pub message: String,
+    /// Slots that were to be replaced when it began, by which failures are measured; 0 if that is not known.
+    #[serde(default)]
+    pub slots: u64,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// How often the job was run before: raised by each update. Tasks of other iterations do not count.
+    pub iteration: u64,
+    /// When this iteration began.
+    pub last_execution: Time,
 }
 
 /// A virtual address of a service.
@@ -321,154 +340,41 @@ pub struct Service {
     /// Where the last update stands.
     #[serde(default)]
     pub update_status: Option<UpdateStatus>,
+    /// Set on jobs.
+    #[serde(default)]
+    pub job: Option<JobStatus>,
 }
 
-/// State of a task, as observed or as desired (`swarm-semantics` 3.2). The order is the life of a task; it only moves forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-pub enum TaskState {
-    /// Created.
-    #[default]
-    New,
-    /// Addresses allocated, waits for a node.
-    Pending,
-    /// Has a node.
-    Assigned,
-    /// Taken by the agent.
-    Accepted,
-    /// Image, networks, volumes and container are being made.
-    Preparing,
-    /// Container exists.
-    Ready,
-    /// Container starts.
-    Starting,
-    /// Container runs.
-    Running,
-    /// Ended by itself with exit code 0.
-    Complete,
-    /// Ended on request.
-    Shutdown,
-    /// Failed at or after its start.
-    Failed,
-    /// Failed before its start.
-    Rejected,
-    /// To be deleted once it ended; desired only.
-    Remove,
-    /// Its node is gone.
-    Orphaned,
-}
-
-impl TaskState {
-    /// The API's word for it.
+impl Service {
+    /// A service of which nothing is allocated yet. A job begins its first iteration at `now`.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Pending => "pending",
-            Self::Assigned => "assigned",
-            Self::Accepted => "accepted",
-            Self::Preparing => "preparing",
-            Self::Ready => "ready",
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Complete => "complete",
-            Self::Shutdown => "shutdown",
-            Self::Failed => "failed",
-            Self::Rejected => "rejected",
-            Self::Remove => "remove",
-            Self::Orphaned => "orphaned",
+    pub fn new(id: ServiceId, spec: ServiceSpec, now: Time) -> Self {
+        let job = spec.mode.is_job().then_some(JobStatus { iteration: 0, last_execution: now });
+        Self {
+            id,
+            meta: Meta::default(),
+            spec,
+            revision: 1,
+            previous_spec: None,
+            ports: vec![],
+            vips: vec![],
+            update_status: None,
+            job,
         }
     }
 
-    /// Ended for good: nothing of it runs any more.
+    /// Number of the iteration that its tasks belong to; `None` if it is no job.
     #[must_use]
-    pub fn is_terminal(self) -> bool {
-        self > Self::Running
+    pub fn iteration(&self) -> Option<u64> {
+        self.job.as_ref().map(|j| j.iteration)
     }
-}
 
-/// What is known of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct TaskStatus {
-    /// When it was observed.
-    pub timestamp: Time,
-    /// Observed state.
-    pub state: TaskState,
-    /// In words.
-    pub message: String,
-    /// Why it does not run.
-    #[serde(default)]
-    pub err: Option<String>,
-    /// Its container.
-    #[serde(default)]
-    pub container: Option<ContainerStatus>,
-    /// Ports published on its own node, with the chosen numbers.
-    #[serde(default)]
-    pub ports: Vec<PortConfig>,
-    /// Its node is about to end it: it takes no more requests.
-    #[serde(default)]
-    pub draining: bool,
-}
-
-/// A task's container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct ContainerStatus {
-    /// 64 hexadecimal digits.
-    pub id: String,
-    /// Process id on its host; 0 when it does not run.
-    pub pid: i32,
-    /// Exit code once it ended.
-    pub exit_code: i32,
-}
-
-/// An address of a task on a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attachment {
-    /// The network.
-    pub network: NetworkId,
-    /// The address with the network's prefix.
-    pub addr: Ipv4Net,
-}
-
-/// One attempt to run one replica.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Task {
-    /// Its id.
-    pub id: TaskId,
-    /// Version and times.
-    pub meta: Meta,
-    /// Its service.
-    pub service: ServiceId,
-    /// Name of the service when the task was made (the service may be gone).
-    pub service_name: String,
-    /// Labels of the service when the task was made.
-    #[serde(default)]
-    pub service_labels: BTreeMap<String, String>,
-    /// Slot, from 1.
-    pub slot: u64,
-    /// Which revision of the service's spec it runs.
-    pub revision: u64,
-    /// Its node, once placed.
-    #[serde(default)]
-    pub node: Option<NodeId>,
-    /// What is wanted of it.
-    pub desired: TaskState,
-    /// What is known of it.
-    pub status: TaskStatus,
-    /// Its addresses, ingress included.
-    #[serde(default)]
-    pub networks: Vec<Attachment>,
-    /// A replacement with desired state `ready` is released no earlier than this (restart and update delays).
-    #[serde(default)]
-    pub not_before: Option<Time>,
-    /// When it was first seen running; failures within the monitor period count against an update.
-    #[serde(default)]
-    pub running_since: Option<Time>,
-}
-
-impl Task {
-    /// `service.slot.id`, the name of its container.
+    /// What is wanted of a task of this service that shall live: to run, or, of a job, to end.
     #[must_use]
-    pub fn container_name(&self) -> String {
-        format!("{}.{}.{}", self.service_name, self.slot, self.id)
+    pub fn goal(&self) -> TaskState {
+        match self.spec.mode {
+            ServiceMode::Replicated { .. } | ServiceMode::Global => TaskState::Running,
+            ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => TaskState::Complete,
+        }
     }
 }

@@ -125,7 +125,7 @@ pub struct ServiceSpec {
     pub endpoint: EndpointSpec,
 }
 
-/// How many tasks a service has. Global services and jobs come with the orchestration issue and are refused until then.
+/// How many tasks a service has, and whether they are to end. The kind never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServiceMode {
     /// A number of interchangeable replicas.
@@ -133,15 +133,50 @@ pub enum ServiceMode {
         /// How many.
         replicas: u64,
     },
+    /// One task on each node that fits.
+    Global,
+    /// Tasks that are to end, until so many have.
+    ReplicatedJob {
+        /// Most tasks at a time.
+        max_concurrent: u64,
+        /// How many must end with exit code 0.
+        total_completions: u64,
+    },
+    /// One task that is to end on each node that fits.
+    GlobalJob,
 }
 
 impl ServiceMode {
-    /// Number of replicas asked for.
+    /// Number of replicas of a replicated service; 0 for the other kinds.
     #[must_use]
     pub fn replicas(&self) -> u64 {
         match self {
             Self::Replicated { replicas } => *replicas,
+            _ => 0,
         }
+    }
+
+    /// The kind as the CLI names it: `replicated`, `global`, `replicated-job`, `global-job`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Replicated { .. } => "replicated",
+            Self::Global => "global",
+            Self::ReplicatedJob { .. } => "replicated-job",
+            Self::GlobalJob => "global-job",
+        }
+    }
+
+    /// Tasks belong to nodes, one each.
+    #[must_use]
+    pub fn is_global(&self) -> bool {
+        matches!(self, Self::Global | Self::GlobalJob)
+    }
+
+    /// Tasks are to end.
+    #[must_use]
+    pub fn is_job(&self) -> bool {
+        matches!(self, Self::ReplicatedJob { .. } | Self::GlobalJob)
     }
 }
 
@@ -281,6 +316,38 @@ pub struct Resources {
     /// Memory reserved in bytes, for placement.
     #[serde(default)]
     pub reserve_memory: u64,
+    /// Generic resources reserved: how many of each kind.
+    #[serde(default)]
+    pub reserve_generic: BTreeMap<String, u64>,
+}
+
+/// Something that a node has besides CPU and memory (`swarm-semantics` 5.6). A kind is either counted or named, never both.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum GenericResource {
+    /// So many of a kind.
+    Discrete {
+        /// The kind, for example `SSD`.
+        kind: String,
+        /// How many.
+        count: u64,
+    },
+    /// One of a kind.
+    Named {
+        /// The kind, for example `GPU`.
+        kind: String,
+        /// Which, for example `UUID1`.
+        id: String,
+    },
+}
+
+impl GenericResource {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Discrete { kind, .. } | Self::Named { kind, .. } => kind,
+        }
+    }
 }
 
 /// When a dead task is replaced.
@@ -326,6 +393,10 @@ pub struct Placement {
     /// Platforms of the image as (os, architecture); an empty list or field allows any.
     #[serde(default)]
     pub platforms: Vec<(String, String)>,
+    /// Labels over whose values tasks are spread, `node.labels.zone` or `engine.labels.rack`: the first divides the nodes, the
+    /// next each part again. Best effort.
+    #[serde(default)]
+    pub preferences: Vec<String>,
 }
 
 /// Attachment of a service to a network.

@@ -100,7 +100,7 @@ pub enum ControlCall {
     /// Certificate of a joiner; passed on by the manager it asked.
     Issue(CertificateRequest),
     /// An agent began a session with another manager.
-    Register(Registration),
+    Register(Box<Registration>),
     /// Nodes whose agents another manager hears, sent several times a second.
     Presence {
         /// The manager that hears them.

@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["compose"]),
     ("ui", &[]),
     ("playground", &["types", "netplan", "engine", "linux", "image", "cli"]),
-    ("bench", &["types", "pki", "raft", "wire", "netplan", "engine", "linux"]),
+    ("bench", &["types", "state", "plan", "pki", "raft", "wire", "netplan", "engine", "linux"]),
     ("sim", &["types", "state", "plan", "task", "netplan", "raft", "pki", "wire", "manager", "agent"]),
     ("xtask", &[]),
 ];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use skep_plan::{allocate, next_revision};
 use skep_state::{Key, Op, Store, Transaction};
 use skep_types::control::{Code, ControlError, ControlResponse};
-use skep_types::object::{Meta, Service, UpdateState, UpdateStatus, Version};
+use skep_types::object::{JobStatus, Service, UpdateState, UpdateStatus, Version};
 use skep_types::spec::{ServiceSpec, TaskSpec};
 use skep_types::{ServiceId, Time};
 
@@ -47,22 +47,18 @@ pub(crate) fn out_of_sequence() -> ControlError {
 
 pub(crate) async fn create(s: &Shared, spec: &ServiceSpec) -> Result<ControlResponse, ControlError> {
     let id = ServiceId(s.clock.new_id());
+    let mut spec = spec.clone();
+    if spec.name.is_empty() {
+        spec.name = format!("service_{}", id.short());
+    }
+    let spec = &spec;
     s.decide(|store| -> Result<_, No> {
         validate::service(store, spec, None)?;
         if store.service_by_name(&spec.name).is_some() {
             let text = format!("name conflicts with an existing object: service {} already exists", spec.name);
             return Err(rpc(Code::AlreadyExists, text).into());
         }
-        let mut service = Service {
-            id,
-            meta: Meta::default(),
-            spec: spec.clone(),
-            revision: 1,
-            previous_spec: None,
-            ports: vec![],
-            vips: vec![],
-            update_status: None,
-        };
+        let mut service = Service::new(id, spec.clone(), s.clock.now());
         allocate::service(store, &mut service).map_err(|e| rpc(Code::FailedPrecondition, e))?;
         let spec = Arc::new(service.spec.task.clone());
         let ops = vec![Op::PutRevision { service: id, revision: 1, spec }, Op::PutService(Box::new(service))];
@@ -100,6 +96,9 @@ pub(crate) async fn update(
         if wanted.name != old.spec.name {
             return Err(rpc(Code::Unimplemented, "renaming services is not supported").into());
         }
+        if wanted.mode.word() != old.spec.mode.word() {
+            return Err(rpc(Code::Unimplemented, "service mode change is not allowed").into());
+        }
         validate::service(store, wanted, Some(old.id))?;
         let (service, ops) = revise(store, &old, wanted, rollback, s.clock.now());
         let mut service = service;
@@ -134,7 +133,10 @@ fn revise(store: &Store, old: &Service, wanted: &ServiceSpec, rollback: bool, no
         started_at: now,
         completed_at: None,
         message: "manually requested rollback".into(),
+        slots: 0,
     });
+    // Every update runs a job again.
+    service.job = old.job.map(|j| JobStatus { iteration: j.iteration + 1, last_execution: now });
     (service, ops)
 }
 

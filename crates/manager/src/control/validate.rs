@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use skep_plan::constraint::Constraint;
 use skep_state::Store;
-use skep_types::ServiceId;
 use skep_types::control::{Code, ControlError};
 use skep_types::spec::{EndpointMode, Labels, PublishMode, Resources, ServiceSpec, UpdateConfig};
+use skep_types::{ServiceId, template};
 
 use crate::error::{invalid, rpc};
 
@@ -42,6 +42,10 @@ pub(crate) fn service(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) 
         return Err(invalid("ContainerSpec: image reference must be provided"));
     }
     resources(&spec.task.resources)?;
+    if spec.mode.is_job() && (spec.update.is_some() || spec.rollback.is_some()) {
+        return Err(invalid("Jobs may not have an update config"));
+    }
+    template::check(&spec.task.container).map_err(invalid)?;
     for c in &spec.task.placement.constraints {
         Constraint::parse(c).map_err(invalid)?;
     }

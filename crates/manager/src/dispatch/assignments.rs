@@ -40,6 +40,9 @@ fn assignment(store: &Store, t: &Task) -> Option<Assignment> {
             })
         })
         .collect();
-    let ports = store.service(t.service).map(|s| s.ports.clone()).unwrap_or_default();
-    Some(Assignment { task: t.clone(), spec: (**spec).clone(), ports, networks })
+    let service = store.service(t.service);
+    // Only templates need them.
+    let labels = service.filter(|_| skep_types::template::is_used(&spec.container)).map(|s| s.spec.labels.clone());
+    let ports = t.host_ports.clone();
+    Some(Assignment { task: t.clone(), spec: (**spec).clone(), ports, networks, service_labels: labels.unwrap_or_default() })
 }

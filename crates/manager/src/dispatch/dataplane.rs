@@ -16,7 +16,7 @@ use crate::tables::{News, Tables, Watcher};
 
 /// Whether a task takes requests: it runs, is not asked to stop, and its node does not stop it.
 pub(super) fn serves(t: &Task) -> bool {
-    t.status.state == TaskState::Running && t.desired <= TaskState::Running && !t.status.draining
+    t.status.state == TaskState::Running && t.is_wanted() && !t.status.draining
 }
 
 fn addr_on(t: &Task, network: NetworkId) -> Option<std::net::Ipv4Addr> {

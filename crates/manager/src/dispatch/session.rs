@@ -58,7 +58,7 @@ pub(crate) async fn session(
         std::net::IpAddr::V4(ip) => Some(ip),
         std::net::IpAddr::V6(_) => None,
     });
-    let registered = s.once(ControlCall::Register(Registration { node: who.node, description, addr })).await;
+    let registered = s.once(ControlCall::Register(Box::new(Registration { node: who.node, description, addr }))).await;
     let applied = match registered {
         Ok(ControlAnswer::Noted { applied, .. }) => applied,
         Ok(ControlAnswer::Removed) => {
@@ -181,7 +181,7 @@ async fn becomes(flag: &mut watch::Receiver<bool>, value: bool) {
 
 /// Takes a message of the agent. Returns whether the session goes on.
 async fn take(s: &Arc<Shared>, node: NodeId, m: AgentMessage, done: &mpsc::Sender<u64>) -> bool {
-    let register = |description, addr| ControlCall::Register(Registration { node, description, addr });
+    let register = |description, addr| ControlCall::Register(Box::new(Registration { node, description, addr }));
     match m {
         AgentMessage::Heartbeat | AgentMessage::Followed { .. } => true,
         AgentMessage::Hello { description, addr, .. } => s.once(register(description, addr)).await.is_ok(),

@@ -35,19 +35,11 @@ fn network(id: u128, name: &str, subnet: &str, ingress: bool) -> Op {
 fn task(id: u128, node: u128) -> Op {
     let attach = |n: u128, a: String| Attachment { network: NetworkId(n), addr: net(&a) };
     Op::PutTask(Box::new(Task {
-        id: TaskId(id),
-        meta: Meta::default(),
-        service: ServiceId(1),
-        service_name: "web".into(),
-        service_labels: Labels::new(),
         slot: id as u64,
-        revision: 1,
         node: Some(NodeId(node)),
-        desired: TaskState::Running,
         status: TaskStatus { state: TaskState::Assigned, ..TaskStatus::default() },
         networks: vec![attach(1, format!("10.0.0.{}/24", 10 + id)), attach(2, format!("10.0.1.{}/24", 10 + id))],
-        not_before: None,
-        running_since: None,
+        ..Task::new(TaskId(id), ServiceId(1), "web")
     }))
 }
 
@@ -78,14 +70,9 @@ fn a_node_gets_its_tasks_and_the_networks_they_need() {
     };
     let revision = Op::PutRevision { service: ServiceId(1), revision: 1, spec: Arc::new(spec.task.clone()) };
     let service = Service {
-        id: ServiceId(1),
-        meta: Meta::default(),
-        spec,
-        revision: 1,
-        previous_spec: None,
         ports: vec![port],
         vips: vec![VirtualIp { network: NetworkId(2), addr: net("10.0.1.2/24") }],
-        update_status: None,
+        ..Service::new(ServiceId(1), spec, Time(1))
     };
     let running = Op::Status {
         node: NodeId(2),

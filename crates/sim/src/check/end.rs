@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use skep_types::TaskId;
-use skep_types::object::{NodeState, TaskState, UpdateState};
-use skep_types::spec::{Availability, Role};
+use skep_types::object::{Node, NodeState, Service, SlotKey, TaskState, UpdateState};
+use skep_types::spec::{Availability, Role, ServiceMode};
 
 use crate::world::World;
 
@@ -39,11 +39,8 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
     }
     let mut running: BTreeSet<TaskId> = BTreeSet::new();
     for s in store.services() {
-        let wanted = s.spec.mode.replicas();
         if has_no_room(&store, s) {
-            let runs = |t: &&std::sync::Arc<skep_types::object::Task>| {
-                t.desired <= TaskState::Running && t.status.state == TaskState::Running
-            };
+            let runs = |t: &&std::sync::Arc<skep_types::object::Task>| t.is_wanted() && t.status.state == TaskState::Running;
             running.extend(store.tasks_of_service(s.id).filter(runs).map(|t| t.id));
             continue;
         }
@@ -60,17 +57,14 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
                 s.spec.name, s.revision, s.update_status
             ));
         }
-        let mut slots: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut places: BTreeMap<SlotKey, u64> = BTreeMap::new();
         for t in store.tasks_of_service(s.id) {
-            if t.desired > TaskState::Running
-                && !t.status.state.is_terminal()
-                && t.node.is_some_and(|n| store.node(n).is_some())
-            {
+            if !t.is_wanted() && !t.status.state.is_terminal() && t.node.is_some_and(|n| store.node(n).is_some()) {
                 return Err(format!("task {} of {} has not ended yet", t.id, s.spec.name));
             }
-            if t.desired == TaskState::Running && t.status.state == TaskState::Running {
+            if t.is_wanted() && t.status.state == TaskState::Running {
                 running.insert(t.id);
-                *slots.entry(t.slot).or_default() += 1;
+                *places.entry(t.slot_key()).or_default() += 1;
                 let ok = t
                     .node
                     .and_then(|n| store.node(n))
@@ -80,14 +74,18 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
                 }
             }
         }
-        if slots.values().any(|n| *n != 1) || slots.len() as u64 != wanted {
-            let waiting =
-                store.tasks_of_service(s.id).find(|t| t.desired <= TaskState::Running && t.status.state != TaskState::Running);
+        if places.values().any(|n| *n != 1) || !as_many_as_wanted(&store, s, &places) {
+            let waiting = store.tasks_of_service(s.id).find(|t| t.is_wanted() && t.status.state < TaskState::Running);
             let why = waiting.map(|t| {
                 let node = t.node.and_then(|n| store.node(n)).map(|n| (n.id, n.state));
                 format!("{:?} wanted {:?} on {node:?}, {:?}", t.status.state, t.desired, t.status.err)
             });
-            return Err(format!("service {} has {} of {wanted} slots running; one task is {why:?}", s.spec.name, slots.len()));
+            return Err(format!(
+                "service {} ({:?}) has {} places running; one task is {why:?}",
+                s.spec.name,
+                s.spec.mode,
+                places.len()
+            ));
         }
     }
     let gone = store.tasks().find(|t| store.service(t.service).is_none() && t.node.is_some_and(|n| store.node(n).is_some()));
@@ -114,6 +112,27 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
     }
 }
 
+/// Whether a service has what its mode asks for.
+fn as_many_as_wanted(store: &skep_state::Store, s: &Service, running: &BTreeMap<SlotKey, u64>) -> bool {
+    // In its current iteration: places that are complete, and those whose last task failed for good.
+    let tasks = || store.tasks_of_service(s.id).filter(|t| t.iteration == s.iteration());
+    let complete: BTreeSet<SlotKey> = tasks().filter(|t| t.status.state == TaskState::Complete).map(|t| t.slot_key()).collect();
+    let done = complete.len() as u64;
+    let fits = |n: &Node| {
+        n.takes_tasks() && s.spec.task.placement.constraints.iter().all(|c| c != "node.role==worker" || n.role == Role::Worker)
+    };
+    match s.spec.mode {
+        ServiceMode::Replicated { replicas } => running.len() as u64 == replicas,
+        ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {
+            running.len() as u64 == max_concurrent.min(total_completions.saturating_sub(done))
+        }
+        ServiceMode::Global | ServiceMode::GlobalJob => store.nodes().filter(|n| fits(n)).all(|n| {
+            let key = SlotKey::node(n.id);
+            running.contains_key(&key) || (s.iteration().is_some() && complete.contains(&key))
+        }),
+    }
+}
+
 /// Whether tasks of a service wait because there is no room for them, and say so: a full network, or limits of its own spec.
 fn has_no_room(store: &skep_state::Store, s: &skep_types::object::Service) -> bool {
     let limited = s.spec.task.placement.max_replicas > 0
@@ -122,8 +141,9 @@ fn has_no_room(store: &skep_state::Store, s: &skep_types::object::Service) -> bo
         || (!s.spec.task.placement.constraints.is_empty()
             && store.nodes().all(|n| !n.takes_tasks() || n.role == Role::Manager));
     store.tasks_of_service(s.id).any(|t| {
-        let waits = t.desired <= TaskState::Running && t.status.state <= TaskState::Pending;
+        let waits = t.is_wanted() && t.status.state <= TaskState::Pending;
         let says = |text| t.status.err.as_ref().is_some_and(|e| e.starts_with(text));
-        waits && (says("could not find an available IP") || (limited && says("no suitable node")))
+        let placeless = says("no suitable node") || says("insufficient resources") || says("max replicas");
+        waits && (says("could not find an available IP") || (limited && placeless))
     })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use skep_state::{Change, Op, Store, Transaction};
-use skep_types::object::{NodeState, Task, TaskState, UpdateState};
+use skep_types::object::{NodeState, SlotKey, Task, TaskState, UpdateState};
 use skep_types::spec::{Availability, PublishMode, Role};
 use skep_types::{NetworkId, NodeId, ServiceId, TaskId};
 
@@ -44,7 +44,7 @@ pub(super) fn forward(t: &Transaction, changes: &[Change]) -> Result<(), String>
             continue;
         }
         let observed = new.status.state >= TaskState::Accepted && new.status.state != TaskState::Orphaned;
-        let never_given = old.node.is_none();
+        let never_given = old.status.state < TaskState::Assigned;
         if observed && !never_given {
             return Err(format!("task {id} was set to {:?} by the managers", new.status.state));
         }
@@ -98,7 +98,8 @@ pub(super) fn held_once(store: &Store) -> Result<(), String> {
 pub(super) fn placed(changes: &[Change], store: &Store) -> Result<(), String> {
     for c in changes {
         let Change::Task { id, old, new: Some(new) } = c else { continue };
-        let Some(node) = new.node.filter(|_| old.as_ref().is_none_or(|o| o.node.is_none())) else { continue };
+        let given = |t: &Task| t.status.state >= TaskState::Assigned && !t.status.state.is_terminal();
+        let Some(node) = new.node.filter(|_| given(new) && !old.as_ref().is_some_and(|o| given(o))) else { continue };
         let n = store.node(node).ok_or_else(|| format!("task {id} was given to node {node}, which does not exist"))?;
         if n.state != NodeState::Ready || n.spec.availability != Availability::Active {
             return Err(format!("task {id} was given to node {node}, which takes none"));
@@ -145,7 +146,7 @@ pub(super) fn resources(store: &Store) -> Result<(), String> {
 
 /// 8: an update takes down no more at once than its parallelism allows.
 pub(super) fn parallelism(changes: &[Change], store: &Store) -> Result<(), String> {
-    let mut taken: BTreeMap<ServiceId, BTreeSet<u64>> = BTreeMap::new();
+    let mut taken: BTreeMap<ServiceId, BTreeSet<SlotKey>> = BTreeMap::new();
     for c in changes {
         let Change::Task { old: Some(old), new: Some(new), .. } = c else { continue };
         let healthy = old.status.state == TaskState::Running
@@ -155,11 +156,14 @@ pub(super) fn parallelism(changes: &[Change], store: &Store) -> Result<(), Strin
                 .is_some_and(|n| n.state == NodeState::Ready && n.spec.availability == Availability::Active);
         let another = || {
             store.tasks_of_service(new.service).any(|t| {
-                t.slot == new.slot && t.id != new.id && t.desired == TaskState::Running && t.status.state == TaskState::Running
+                t.slot_key() == new.slot_key()
+                    && t.id != new.id
+                    && t.desired == TaskState::Running
+                    && t.status.state == TaskState::Running
             })
         };
         if healthy && old.desired <= TaskState::Running && new.desired == TaskState::Shutdown && !another() {
-            taken.entry(new.service).or_default().insert(new.slot);
+            taken.entry(new.service).or_default().insert(new.slot_key());
         }
     }
     for (id, slots) in taken {
@@ -186,12 +190,12 @@ pub(super) fn parallelism(changes: &[Change], store: &Store) -> Result<(), Strin
 pub(super) fn bounded(store: &Store) -> Result<(), String> {
     let limit = store.cluster().map_or(5, |c| c.spec.task_history_limit);
     let Ok(limit) = usize::try_from(limit) else { return Ok(()) };
-    let mut ended: BTreeMap<(ServiceId, u64), usize> = BTreeMap::new();
+    let mut ended: BTreeMap<(ServiceId, SlotKey), usize> = BTreeMap::new();
     for t in store.tasks().filter(|t| t.status.state.is_terminal()) {
-        *ended.entry((t.service, t.slot)).or_default() += 1;
+        *ended.entry((t.service, t.slot_key())).or_default() += 1;
     }
     match ended.iter().find(|(_, n)| **n > limit + 3) {
-        Some(((s, slot), n)) => Err(format!("slot {slot} of service {s} keeps {n} ended tasks")),
+        Some(((s, slot), n)) => Err(format!("slot {slot:?} of service {s} keeps {n} ended tasks")),
         None => Ok(()),
     }
 }

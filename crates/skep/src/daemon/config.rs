@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde::Deserialize;
 use serde_json::Value;
+use skep_types::spec::GenericResource;
 
 /// The daemon cannot run with this configuration.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,9 @@ struct Flags {
     /// Label of this daemon, key=value.
     #[arg(long)]
     label: Vec<String>,
+    /// What this host has besides CPU and memory, kind=value: a number, or a name.
+    #[arg(long)]
+    node_generic_resource: Vec<String>,
     /// Parent of the containers' cgroups.
     #[arg(long)]
     cgroup_parent: Option<String>,
@@ -132,6 +136,7 @@ struct File {
     swarm_default_advertise_addr: Option<String>,
     group: Option<String>,
     labels: Option<Vec<String>>,
+    node_generic_resources: Option<Vec<String>>,
     cgroup_parent: Option<String>,
     log_opts: Option<BTreeMap<String, String>>,
     log_driver: Option<String>,
@@ -155,6 +160,8 @@ pub(crate) struct Config {
     pub(crate) advertise: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) labels: Vec<String>,
+    /// What this host has besides CPU and memory.
+    pub(crate) generic: Vec<GenericResource>,
     pub(crate) cgroup_parent: String,
     pub(crate) log_opts: BTreeMap<String, String>,
     pub(crate) mtu: u32,
@@ -180,7 +187,7 @@ const NEEDLESS: [&str; 14] = [
     "userland-proxy-path",
 ];
 /// Keys that dockerd knows and that would change behaviour.
-const UNBUILT: [&str; 38] = [
+const UNBUILT: [&str; 37] = [
     "add-runtime",
     "allow-nondistributable-artifacts",
     "api-cors-header",
@@ -212,7 +219,6 @@ const UNBUILT: [&str; 38] = [
     "ip6tables",
     "ipv6",
     "metrics-addr",
-    "node-generic-resources",
     "runtimes",
     "seccomp-profile",
     "selinux-enabled",
@@ -275,6 +281,29 @@ fn pairs(list: Vec<String>, flag: &str) -> Result<BTreeMap<String, String>, Conf
             .ok_or_else(|| ConfigError(format!("{flag} {p}: expected key=value")))
     };
     list.into_iter().map(split).collect()
+}
+
+/// `SSD=3` is a number of a kind, `GPU=UUID1` one of a kind by name; several may stand in one word, parted by commas.
+fn generic_resources(list: Vec<String>) -> Result<Vec<GenericResource>, ConfigError> {
+    let mut out: Vec<GenericResource> = Vec::new();
+    for word in list.iter().flat_map(|w| w.split(',')) {
+        let refuse = |why: &str| Err(ConfigError(format!("--node-generic-resource {word}: {why}")));
+        let Some((kind, value)) = word.split_once('=').filter(|(k, v)| !k.is_empty() && !v.is_empty()) else {
+            return refuse("expected kind=value");
+        };
+        let kind = kind.to_owned();
+        let new = match value.parse() {
+            Ok(count) => GenericResource::Discrete { kind, count },
+            Err(_) => GenericResource::Named { kind, id: value.to_owned() },
+        };
+        let counted = matches!(new, GenericResource::Discrete { .. });
+        let other = |o: &&GenericResource| o.kind() == new.kind();
+        if out.iter().filter(other).any(|o| counted || matches!(o, GenericResource::Discrete { .. }) || *o == new) {
+            return refuse("a kind is either one number or different names");
+        }
+        out.push(new);
+    }
+    Ok(out)
 }
 
 fn socket(text: &str) -> Result<PathBuf, ConfigError> {
@@ -377,7 +406,9 @@ fn merge(flags: Flags, file: File) -> Result<Config, ConfigError> {
     }
     let labels = one("labels", many(flags.label), file.labels)?.unwrap_or_default();
     pairs(labels.clone(), "--label")?;
+    let generic = one("node-generic-resources", many(flags.node_generic_resource), file.node_generic_resources)?;
     Ok(Config {
+        generic: generic_resources(generic.unwrap_or_default())?,
         hosts,
         data_root,
         exec_root,
@@ -423,6 +454,8 @@ mod tests {
         .expect("taken");
         assert_eq!(config.hosts, [PathBuf::from("/run/a.sock")]);
         assert_eq!(config.notes.len(), 3);
+        let config = with(&["--node-generic-resource", "GPU=a,GPU=b", "--node-generic-resource=SSD=3"], "").expect("taken");
+        assert_eq!(config.generic.len(), 3);
     }
 
     #[test]
@@ -436,6 +469,8 @@ mod tests {
             (&["-H", "tcp://0.0.0.0:2375"], "", "not built yet"),
             (&["-H", "fd://"], "", "socket activation"),
             (&["--storage-driver", "zfs"], "", "overlay2 only"),
+            (&["--node-generic-resource", "GPU"], "", "expected kind=value"),
+            (&["--node-generic-resource", "GPU=a,GPU=2"], "", "either one number or different names"),
             (&["--log-level", "loud"], "", "invalid logging level: loud"),
             (&[], "{", "unable to configure the daemon with file"),
         ] {

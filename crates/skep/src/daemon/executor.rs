@@ -17,7 +17,8 @@ use skep_types::dataplane::DataPlane;
 use skep_types::health::HealthStatus;
 use skep_types::host::RegistryAuth;
 use skep_types::object::{ContainerStatus, NodeDescription};
-use skep_types::spec::{PortConfig, PublishMode};
+use skep_types::spec::{ContainerSpec, GenericResource, PortConfig, PublishMode};
+use skep_types::template::{self, Context};
 
 use super::images::ImageAdapter;
 
@@ -33,6 +34,7 @@ pub(crate) struct EngineExecutor {
     engine: Arc<Engine>,
     images: Arc<ImageAdapter>,
     labels: BTreeMap<String, String>,
+    generic: Vec<GenericResource>,
     /// Overlay networks that the data plane now has, by id.
     networks: Mutex<Vec<String>>,
 }
@@ -48,8 +50,13 @@ fn is_missing(error: &ControlError) -> bool {
 }
 
 impl EngineExecutor {
-    pub(crate) fn new(engine: Arc<Engine>, images: Arc<ImageAdapter>, labels: BTreeMap<String, String>) -> Self {
-        Self { engine, images, labels, networks: Mutex::default() }
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        images: Arc<ImageAdapter>,
+        labels: BTreeMap<String, String>,
+        generic: Vec<GenericResource>,
+    ) -> Self {
+        Self { engine, images, labels, generic, networks: Mutex::default() }
     }
 
     fn find(&self, task: TaskId) -> Option<ContainerInfo> {
@@ -106,9 +113,40 @@ impl EngineExecutor {
         })
     }
 
-    fn request(assignment: &Assignment) -> CreateContainer {
+    /// What the task's container is, its placeholders filled in and its generic resources told.
+    fn container(&self, assignment: &Assignment) -> Result<ContainerSpec, ExecError> {
+        let mut c = assignment.spec.container.clone();
+        let task = &assignment.task;
+        if template::is_used(&c) {
+            let (node, facts) = (task.node.map(|n| n.to_string()).unwrap_or_default(), self.engine.facts());
+            let context = Context {
+                service_id: task.service.to_string(),
+                service_name: task.service_name.clone(),
+                service_labels: assignment.service_labels.clone(),
+                node_hostname: facts.hostname,
+                architecture: facts.architecture,
+                os: "linux".to_owned(),
+                task_id: task.id.to_string(),
+                task_name: task.container_name(),
+                task_slot: if task.pinned { node.clone() } else { task.slot.to_string() },
+                node_id: node,
+            };
+            template::fill(&mut c, &context).map_err(|message| ExecError { temporary: false, message })?;
+        }
+        let mut generic: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for r in &task.generic {
+            let value = match r {
+                GenericResource::Discrete { count, .. } => count.to_string(),
+                GenericResource::Named { id, .. } => id.clone(),
+            };
+            generic.entry(r.kind()).or_default().push(value);
+        }
+        c.env.extend(generic.into_iter().map(|(k, v)| format!("DOCKER_RESOURCE_{}={}", k.to_uppercase(), v.join(","))));
+        Ok(c)
+    }
+
+    fn request(assignment: &Assignment, c: &ContainerSpec) -> CreateContainer {
         let (task, spec) = (&assignment.task, &assignment.spec);
-        let c = &spec.container;
         let mut labels = c.labels.clone();
         let node = task.node.map(|n| n.to_string()).unwrap_or_default();
         labels.extend([
@@ -211,6 +249,7 @@ impl Executor for EngineExecutor {
             memory: facts.memory,
             engine_version: env!("CARGO_PKG_VERSION").to_owned(),
             engine_labels: self.labels.clone(),
+            generic: self.generic.clone(),
             // Told by the agent, which has the certificates.
             tls: None,
             certificate: None,
@@ -243,7 +282,8 @@ impl Executor for EngineExecutor {
         }
         self.fetch(assignment).await?;
         self.await_networks(assignment).await?;
-        let id = match self.engine.create(Self::request(assignment)).await {
+        let container = self.container(assignment)?;
+        let id = match self.engine.create(Self::request(assignment, &container)).await {
             Ok(id) => id,
             // A second call while the first was under way.
             Err(e) if e.code == Code::Conflict => match self.find(assignment.task.id) {

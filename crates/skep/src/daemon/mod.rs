@@ -169,7 +169,8 @@ async fn run(config: Config) -> Result<(), AnyError> {
     let engine = Engine::open(engine_config, host, Arc::clone(&images) as _, Arc::new(net_host), net_config).await?;
     let labels: BTreeMap<String, String> =
         config.labels.iter().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    let executor = Arc::new(executor::EngineExecutor::new(Arc::clone(&engine), Arc::clone(&images), labels));
+    let executor =
+        Arc::new(executor::EngineExecutor::new(Arc::clone(&engine), Arc::clone(&images), labels, config.generic.clone()));
     let cluster = Arc::new(cluster_api::ClusterApi::open(&config, executor, Arc::clone(&engine)).await?);
     let app = App {
         engine: Arc::new(engine_api::EngineApi { engine, images, config: config.clone(), id }),

@@ -27,33 +27,16 @@ fn service(id: u128, name: &str, port: u16) -> Service {
         published: port,
         mode: PublishMode::Ingress,
     }];
-    Service {
-        id: ServiceId(id),
-        meta: Meta::default(),
-        spec,
-        revision: 1,
-        previous_spec: None,
-        ports,
-        vips: vec![],
-        update_status: None,
-    }
+    Service { ports, ..Service::new(ServiceId(id), spec, Time(0)) }
 }
 
 fn task(id: u128, addr: u8, state: TaskState) -> Task {
     Task {
-        id: TaskId(id),
-        meta: Meta::default(),
-        service: ServiceId(1),
-        service_name: "web".into(),
-        service_labels: Labels::new(),
         slot: 1,
-        revision: 1,
         node: Some(NodeId(1)),
-        desired: TaskState::Running,
         status: TaskStatus { state, ..TaskStatus::default() },
         networks: vec![Attachment { network: NetworkId(1), addr: Ipv4Net::new(Ipv4Addr::new(10, 0, 0, addr), 24) }],
-        not_before: None,
-        running_since: None,
+        ..Task::new(TaskId(id), ServiceId(1), "web")
     }
 }
 
@@ -90,6 +73,24 @@ fn names_ports_addresses_have_one_owner() {
     // An ended task holds its address no longer.
     s.apply(6, &tx(vec![Op::PutTask(Box::new(task(1, 9, TaskState::Failed)))])).unwrap();
     s.apply(7, &tx(vec![second])).unwrap();
+}
+
+/// The tables refuse what the allocator would avoid, on a change as on a creation, and within one service too.
+#[test]
+fn a_published_port_has_one_owner_whoever_proposes_it() {
+    let mut s = Store::default();
+    s.apply(1, &tx(vec![Op::PutService(Box::new(service(1, "web", 80)))])).unwrap();
+    s.apply(2, &tx(vec![Op::PutService(Box::new(service(2, "db", 81)))])).unwrap();
+    let e = s.apply(3, &tx(vec![Op::PutService(Box::new(service(2, "db", 80)))])).unwrap_err();
+    assert!(matches!(e, Refused::Port { port: 80, owner: ServiceId(1), .. }), "{e}");
+    assert_eq!((s.port_owner(Protocol::Tcp, 80), s.port_owner(Protocol::Tcp, 81)), (Some(ServiceId(1)), Some(ServiceId(2))));
+    let mut twice = service(3, "both", 82);
+    twice.ports.push(twice.ports[0].clone());
+    assert!(matches!(s.apply(4, &tx(vec![Op::PutService(Box::new(twice))])), Err(Refused::Port { port: 82, .. })));
+    assert!(s.port_owner(Protocol::Tcp, 82).is_none());
+    // Freed with its owner.
+    s.apply(5, &tx(vec![Op::DeleteService(ServiceId(1)), Op::PutService(Box::new(service(2, "db", 80)))])).unwrap();
+    assert_eq!(s.port_owner(Protocol::Tcp, 80), Some(ServiceId(2)));
 }
 
 #[test]

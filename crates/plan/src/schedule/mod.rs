@@ -1,0 +1,250 @@
+//! Placing tasks (`swarm-semantics` 5): filters in the reference's order with its texts, then spread. The tasks of one revision
+//! of a service are placed together, and among as many nodes as they need: a task with room everywhere costs a look at a few
+//! nodes, however many there are. Must never move a task that has a node.
+
+mod filter;
+mod generic;
+mod spread;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_state::Key;
+use skep_types::object::{Node, Task, TaskState};
+use skep_types::spec::PublishMode;
+use skep_types::{NodeId, ServiceId};
+
+use crate::draft::Draft;
+use filter::Group;
+use spread::Tree;
+
+/// Failures that count against a node are this young …
+const FAILURE_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// … and count from this number on.
+const FAILURES: u32 = 5;
+
+/// How well a node suits: recent failures of this revision there, tasks of the service, tasks in all. Less is better.
+type Rank = (u32, u32, u32, NodeId);
+
+/// Tries to place what waits: of some services, or, when there may be room that was not there before, of all.
+pub(crate) fn run(d: &mut Draft<'_>, of: Option<&BTreeSet<ServiceId>>) {
+    let groups: Vec<(ServiceId, u64)> = match of {
+        None => d.work.unplaced_groups(None),
+        Some(some) => some.iter().flat_map(|s| d.work.unplaced_groups(Some(*s))).collect(),
+    };
+    for (service, revision) in groups {
+        let mut tasks: Vec<Arc<Task>> = d.work.unplaced_of(service, revision).cloned().collect();
+        tasks.sort_by_key(|t| (t.slot_key(), t.id));
+        if d.is_full() {
+            // What this plan writes anyway costs nothing more.
+            let all = tasks.len();
+            tasks.retain(|t| d.is_touched(t.id));
+            if tasks.len() < all {
+                d.rest.services.insert(service);
+            }
+        }
+        address(d, &mut tasks);
+        let Some(group) = Group::of(d, service, revision) else { continue };
+        let (pinned, free): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|t| t.pinned);
+        for t in pinned {
+            confirm(d, &group, &t);
+        }
+        if !free.is_empty() {
+            place(d, &group, free);
+        }
+    }
+}
+
+/// Tasks whose addresses could not be had before; those that still have none are left out.
+fn address(d: &mut Draft<'_>, tasks: &mut Vec<Arc<Task>>) {
+    for t in tasks.iter_mut().filter(|t| t.status.state < TaskState::Pending) {
+        let Some(service) = d.work.service(t.service).cloned() else { continue };
+        let Some(spec) = d.work.revision(t.service, t.revision).cloned() else { continue };
+        let ingress = service.ports.iter().any(|p| p.mode == PublishMode::Ingress);
+        let mut next = (**t).clone();
+        if crate::allocate::task(d, ingress, &spec, &mut next).is_ok() {
+            next.status.state = TaskState::Pending;
+            next.status.message = "pending task scheduling".into();
+            next.status.err = None;
+            next.status.timestamp = d.now;
+            d.put_task(next);
+            if let Some(now) = d.work.task(t.id) {
+                *t = now.clone();
+            }
+        }
+    }
+    tasks.retain(|t| t.status.state >= TaskState::Pending);
+}
+
+/// A task that belongs to its node: only whether the node has what it needs.
+fn confirm(d: &mut Draft<'_>, g: &Group, t: &Arc<Task>) {
+    let Some(node) = t.node.and_then(|n| d.work.node(n)).cloned() else { return };
+    let refused = if node.takes_tasks() { g.failing(&d.work, &node) } else { Some(filter::Filter::Ready) };
+    match refused {
+        Some(f) => explain(d, t, f.explain(1)),
+        None => assign(d, g, t, &node, "scheduler confirmed task can run on preassigned node"),
+    }
+}
+
+fn explain(d: &mut Draft<'_>, t: &Task, err: String) {
+    if t.status.err.as_deref() != Some(&err) && (!d.is_full() || d.is_touched(t.id)) {
+        let now = d.now;
+        d.edit(t.id, |t| {
+            t.status.err = Some(err);
+            t.status.timestamp = now;
+        });
+    }
+}
+
+fn assign(d: &mut Draft<'_>, g: &Group, t: &Task, node: &Node, message: &str) {
+    let now = d.now;
+    let generic = generic::claim(&d.work, node, &g.spec.resources.reserve_generic).unwrap_or_default();
+    d.rely_on(Key::Node(node.id));
+    d.edit(t.id, |t| {
+        t.node = Some(node.id);
+        t.generic = generic;
+        t.status.state = TaskState::Assigned;
+        message.clone_into(&mut t.status.message);
+        t.status.err = None;
+        t.status.timestamp = now;
+    });
+}
+
+/// What ranks nodes for one group, apart from how much they have to do.
+struct Ranking {
+    service: ServiceId,
+    failures: BTreeMap<NodeId, u32>,
+}
+
+impl Ranking {
+    fn of(d: &Draft<'_>, g: &Group) -> Self {
+        let mut failures: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for t in d.work.ended(g.service, g.revision) {
+            let failed = matches!(t.status.state, TaskState::Failed | TaskState::Rejected);
+            if failed && d.now.since(t.status.timestamp) < FAILURE_WINDOW {
+                t.node.into_iter().for_each(|n| *failures.entry(n).or_default() += 1);
+            }
+        }
+        failures.retain(|_, n| *n >= FAILURES);
+        Self { service: g.service, failures }
+    }
+
+    fn rank(&self, d: &Draft<'_>, active: u32, n: NodeId) -> Rank {
+        (self.failures.get(&n).copied().unwrap_or(0), d.work.live_on(self.service, n), active, n)
+    }
+}
+
+/// One more task of the service on a node.
+fn after(r: Rank) -> Rank {
+    (r.0, r.1 + 1, r.2 + 1, r.3)
+}
+
+fn place(d: &mut Draft<'_>, g: &Group, tasks: Vec<Arc<Task>>) {
+    let ranking = Ranking::of(d, g);
+    // The first task of a service may go to any branch.
+    let first = tasks.len() == 1 && d.work.spread_of(g.service).next().is_none();
+    let mut choice = if g.has_preferences() && !first {
+        Choice::Tree(tree(d, g, &ranking))
+    } else {
+        Choice::Heap(heap(d, g, &ranking, tasks.len()))
+    };
+    let mut left = tasks.into_iter();
+    for t in left.by_ref() {
+        let Some(r) = choice.best() else {
+            give_reason(d, g, std::iter::once(t).chain(left));
+            return;
+        };
+        let Some(node) = d.work.node(r.3).cloned() else { continue };
+        assign(d, g, &t, &node, "scheduler assigned task to node");
+        let again = g.failing(&d.work, &node).is_none().then(|| after(r));
+        choice.used(r, again);
+    }
+}
+
+/// The nodes to choose from, the best one first.
+enum Choice {
+    Heap(BinaryHeap<Reverse<Rank>>),
+    Tree(Tree),
+}
+
+impl Choice {
+    fn best(&self) -> Option<Rank> {
+        match self {
+            Self::Heap(h) => h.peek().map(|r| r.0),
+            Self::Tree(t) => t.best(),
+        }
+    }
+
+    /// The best one was used; whether it can be used again, and how it ranks then.
+    fn used(&mut self, r: Rank, again: Option<Rank>) {
+        match self {
+            Self::Heap(h) => {
+                h.pop();
+                h.extend(again.map(Reverse));
+            }
+            Self::Tree(t) => t.used(r, again),
+        }
+    }
+}
+
+/// As many of the best nodes as there are tasks: those with the fewest tasks in all among those with as few of the service as
+/// any node can have, if there are enough of these; else all that pass.
+fn heap(d: &Draft<'_>, g: &Group, ranking: &Ranking, count: usize) -> BinaryHeap<Reverse<Rank>> {
+    let best = (0, d.work.fewest_of(g.service));
+    let (mut first, mut others) = (Vec::new(), Vec::new());
+    for (active, n) in d.work.ranked() {
+        let Some(node) = d.work.node(n) else { continue };
+        if g.failing(&d.work, node).is_some() {
+            continue;
+        }
+        let r = ranking.rank(d, active, n);
+        if (r.0, r.1) == best {
+            first.push(Reverse(r));
+            if first.len() == count {
+                return first.into();
+            }
+        } else {
+            others.push(Reverse(r));
+        }
+    }
+    first.extend(others);
+    first.into()
+}
+
+/// All nodes that pass, by the values of their labels.
+fn tree(d: &Draft<'_>, g: &Group, ranking: &Ranking) -> Tree {
+    let mut tree = Tree::default();
+    // What runs already counts in its branch, whether its node takes more or not.
+    for (n, own) in d.work.spread_of(g.service) {
+        if let Some(node) = d.work.node(n) {
+            tree.count(&g.branch(node), u64::from(own));
+        }
+    }
+    for (active, n) in d.work.ranked() {
+        let Some(node) = d.work.node(n) else { continue };
+        if g.failing(&d.work, node).is_none() {
+            tree.add(&g.branch(node), ranking.rank(d, active, n));
+        }
+    }
+    tree
+}
+
+/// Tells tasks that found no node why.
+fn give_reason(d: &mut Draft<'_>, g: &Group, tasks: impl Iterator<Item = Arc<Task>>) {
+    let mut refused: BTreeMap<filter::Filter, usize> = BTreeMap::new();
+    let (ready, all) = d.work.node_counts();
+    if all > ready {
+        refused.insert(filter::Filter::Ready, all - ready);
+    }
+    for (_, n) in d.work.ranked() {
+        if let Some(f) = d.work.node(n).and_then(|node| g.failing(&d.work, node)) {
+            *refused.entry(f).or_default() += 1;
+        }
+    }
+    let text = filter::explanation(&refused);
+    for t in tasks {
+        explain(d, &t, text.clone());
+    }
+}

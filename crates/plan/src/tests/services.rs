@@ -1,0 +1,138 @@
+//! Replicated services, restarts and placement, step by step.
+
+use super::*;
+
+#[test]
+fn one_transaction_creates_addresses_and_places_and_then_there_is_nothing_to_do() {
+    let mut w = World::new(3);
+    w.service(6, |s| s.endpoint.ports = vec![port(0)]);
+    assert!(w.plan() <= 2);
+    assert_eq!(w.store.service(S).unwrap().ports[0].published, 30_000);
+    let tasks: Vec<_> = w.store.tasks().cloned().collect();
+    assert!(tasks.iter().all(|t| t.status.state == TaskState::Assigned && t.networks.len() == 1));
+    w.settle();
+    assert_eq!(w.per_node(), [2, 2, 2]);
+    assert_eq!(w.running().iter().map(|t| t.slot).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert!(w.store.nodes().all(|n| n.ingress_addr.is_some()));
+    assert_eq!(w.plan(), 0);
+    assert_eq!(w.wake, None);
+}
+
+#[test]
+fn scaling_keeps_the_balance_and_reuses_slots() {
+    let mut w = World::new(3);
+    w.service(7, |_| {});
+    w.settle();
+    w.update(|s| s.mode = ServiceMode::Replicated { replicas: 3 });
+    w.settle();
+    assert_eq!(w.per_node(), [1, 1, 1]);
+    assert_eq!(w.store.tasks().count(), 3);
+    w.update(|s| s.mode = ServiceMode::Replicated { replicas: 0 });
+    w.settle();
+    assert_eq!(w.store.tasks().count(), 0);
+    w.update(|s| s.mode = ServiceMode::Replicated { replicas: 2 });
+    w.settle();
+    assert_eq!(w.running().iter().map(|t| t.slot).collect::<Vec<_>>(), [1, 2]);
+    w.write(vec![Op::DeleteService(S)]);
+    w.settle();
+    assert_eq!((w.store.tasks().count(), w.store.revisions(S).count()), (0, 0));
+}
+
+#[test]
+fn a_dead_task_is_replaced_after_the_delay_and_history_is_kept() {
+    let mut w = World::new(1);
+    w.service(1, |_| {});
+    w.settle();
+    for _ in 0..8 {
+        let t = w.running()[0].clone();
+        w.report(&t, TaskState::Failed);
+        let died = w.now;
+        w.settle();
+        assert!(w.running().is_empty());
+        assert_eq!(w.wake, Some(died.after(Duration::from_secs(5))));
+        w.pass(6);
+        assert_ne!(w.running()[0].id, t.id);
+    }
+    assert_eq!(w.store.tasks().count(), 5);
+}
+
+#[test]
+fn attempts_are_limited_and_condition_none_is_kept() {
+    let mut w = World::new(1);
+    w.service(1, |s| s.task.restart = Some(RestartPolicy { max_attempts: 2, delay: Duration::ZERO, ..Default::default() }));
+    w.settle();
+    for _ in 0..3 {
+        let t = w.running()[0].clone();
+        w.report(&t, TaskState::Failed);
+        w.pass(100);
+    }
+    assert!(w.running().is_empty());
+    assert_eq!(w.store.tasks().count(), 3);
+    let mut w = World::new(1);
+    w.service(1, |s| s.task.restart = Some(RestartPolicy { condition: RestartCondition::None, ..Default::default() }));
+    w.settle();
+    let t = w.running()[0].clone();
+    w.report(&t, TaskState::Complete);
+    w.pass(100);
+    assert_eq!((w.running().len(), w.store.tasks().count()), (0, 1));
+}
+
+#[test]
+fn a_lost_node_is_replaced_at_once_and_a_drained_one_too() {
+    let mut w = World::new(3);
+    w.service(6, |_| {});
+    w.settle();
+    w.node(1, |n| n.state = NodeState::Down);
+    assert_eq!(w.plan(), 1);
+    assert!(w.store.tasks().filter(|t| t.is_wanted()).all(|t| t.desired == TaskState::Running && t.node != Some(NodeId(1))));
+    w.settle();
+    assert_eq!(w.per_node(), [3, 3]);
+    w.node(1, |n| n.state = NodeState::Ready);
+    w.settle();
+    assert_eq!(w.per_node(), [3, 3]);
+    w.node(2, |n| n.spec.availability = Availability::Drain);
+    w.settle();
+    assert_eq!(w.per_node(), [3, 3]);
+    assert!(w.running().iter().all(|t| t.node != Some(NodeId(2))));
+    w.write(vec![Op::DeleteNode(NodeId(3))]);
+    w.settle();
+    assert_eq!(w.per_node(), [6]);
+    assert!(w.store.tasks_of_node(NodeId(3)).all(|t| t.status.state == TaskState::Orphaned));
+}
+
+#[test]
+fn nothing_suitable_is_explained_and_tried_again() {
+    let mut w = World::new(3);
+    w.node(3, |n| n.spec.availability = Availability::Pause);
+    w.node(2, |n| drop(n.spec.labels.insert("disk".into(), "hdd".into())));
+    w.service(1, |s| s.task.placement.constraints = vec!["node.labels.disk == SSD".into()]);
+    w.settle();
+    let t = w.store.tasks().next().unwrap().clone();
+    let err = "no suitable node (scheduling constraints not satisfied on 2 nodes; 1 node not available for new tasks)";
+    assert_eq!(t.status.err.as_deref(), Some(err));
+    w.node(1, |n| drop(n.spec.labels.insert("disk".into(), "ssd".into())));
+    w.settle();
+    assert_eq!(w.running()[0].node, Some(NodeId(1)));
+    let mut w = World::new(2);
+    w.service(9, |s| s.task.resources.reserve_memory = 2 << 30);
+    w.settle();
+    assert_eq!(w.per_node(), [4, 4]);
+    assert!(
+        w.store.unplaced().all(|t| t.status.err.as_deref() == Some("no suitable node (insufficient resources on 2 nodes)"))
+    );
+}
+
+#[test]
+fn subnets_and_constraints() {
+    let w = World::new(0);
+    assert_eq!(allocate::subnet(&w.store, net("10.0.0.0/8"), 24).unwrap(), net("10.0.1.0/24"));
+    assert!(allocate::subnet(&w.store, net("10.0.0.0/24"), 24).is_err());
+    assert_eq!(allocate::vni(&w.store), Ok(4097));
+    for (text, err) in [
+        ("node.role=manager", "constraint expected one operator from ==, !="),
+        ("node..role ü==x", "key 'node..role ü' is invalid"),
+        ("node.role==", "value '' is invalid"),
+    ] {
+        assert_eq!(constraint::Constraint::parse(text).unwrap_err(), err);
+    }
+}
