@@ -61,6 +61,9 @@ pub(super) struct Group {
     preferences: Vec<Preference>,
 }
 
+/// Constraints and platforms: what keeps a node away for good.
+pub(super) type PoolKey = (Vec<String>, Vec<(String, String)>);
+
 /// A label whose values divide the nodes.
 enum Preference {
     Node(String),
@@ -126,11 +129,8 @@ impl Group {
         if !r.reserve_generic.is_empty() && generic::claim(store, n, &r.reserve_generic).is_none() {
             return Some(Filter::Resource);
         }
-        if !self.constraints.as_ref().is_some_and(|all| all.iter().all(|c| c.fits(n))) {
-            return Some(Filter::Constraint);
-        }
-        if !self.fits_platform(n) {
-            return Some(Filter::Platform);
+        if let Some(f) = self.never(n) {
+            return Some(f);
         }
         if self.host_ports.iter().any(|(protocol, port)| store.host_port_taken(n.id, *protocol, *port)) {
             return Some(Filter::HostPort);
@@ -140,6 +140,26 @@ impl Group {
             return Some(Filter::MaxReplicas);
         }
         None
+    }
+
+    /// What of it no task that comes or goes will change.
+    fn never(&self, n: &Node) -> Option<Filter> {
+        if !self.constraints.as_ref().is_some_and(|all| all.iter().all(|c| c.fits(n))) {
+            return Some(Filter::Constraint);
+        }
+        (!self.fits_platform(n)).then_some(Filter::Platform)
+    }
+
+    /// Groups with the same key can never use the same nodes; `None` if every node will do.
+    pub(super) fn key(&self) -> Option<PoolKey> {
+        let p = &self.spec.placement;
+        let any = p.constraints.is_empty() && p.platforms.is_empty();
+        (!any).then(|| (p.constraints.clone(), p.platforms.clone()))
+    }
+
+    /// Whether a node could ever take a task of the group.
+    pub(super) fn may_use(&self, n: &Node) -> bool {
+        self.never(n).is_none()
     }
 
     fn fits_platform(&self, n: &Node) -> bool {

@@ -17,7 +17,7 @@ use skep_types::spec::PublishMode;
 use skep_types::{NodeId, ServiceId};
 
 use crate::draft::Draft;
-use filter::Group;
+use filter::{Group, PoolKey};
 use spread::Tree;
 
 /// Failures that count against a node are this young …
@@ -34,6 +34,7 @@ pub(crate) fn run(d: &mut Draft<'_>, of: Option<&BTreeSet<ServiceId>>) {
         None => d.work.unplaced_groups(None),
         Some(some) => some.iter().flat_map(|s| d.work.unplaced_groups(Some(*s))).collect(),
     };
+    let mut pools = Pools::default();
     for (service, revision) in groups {
         let mut tasks: Vec<Arc<Task>> = d.work.unplaced_of(service, revision).cloned().collect();
         tasks.sort_by_key(|t| (t.slot_key(), t.id));
@@ -49,10 +50,10 @@ pub(crate) fn run(d: &mut Draft<'_>, of: Option<&BTreeSet<ServiceId>>) {
         let Some(group) = Group::of(d, service, revision) else { continue };
         let (pinned, free): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|t| t.pinned);
         for t in pinned {
-            confirm(d, &group, &t);
+            confirm(d, &group, &t, &mut pools);
         }
         if !free.is_empty() {
-            place(d, &group, free);
+            place(d, &group, free, &mut pools);
         }
     }
 }
@@ -79,12 +80,16 @@ fn address(d: &mut Draft<'_>, tasks: &mut Vec<Arc<Task>>) {
 }
 
 /// A task that belongs to its node: only whether the node has what it needs.
-fn confirm(d: &mut Draft<'_>, g: &Group, t: &Arc<Task>) {
+fn confirm(d: &mut Draft<'_>, g: &Group, t: &Arc<Task>, pools: &mut Pools) {
     let Some(node) = t.node.and_then(|n| d.work.node(n)).cloned() else { return };
     let refused = if node.takes_tasks() { g.failing(&d.work, &node) } else { Some(filter::Filter::Ready) };
     match refused {
         Some(f) => explain(d, t, f.explain(1)),
-        None => assign(d, g, t, &node, "scheduler confirmed task can run on preassigned node"),
+        None => {
+            let before = d.work.load(node.id).tasks;
+            assign(d, g, t, &node, "scheduler confirmed task can run on preassigned node");
+            pools.note(node.id, before, d.work.load(node.id).tasks);
+        }
     }
 }
 
@@ -141,14 +146,42 @@ fn after(r: Rank) -> Rank {
     (r.0, r.1 + 1, r.2 + 1, r.3)
 }
 
-fn place(d: &mut Draft<'_>, g: &Group, tasks: Vec<Arc<Task>>) {
+/// Nodes that groups may ever use, ranked as the store ranks all: without it, those that a constraint forbids stay the emptiest
+/// and would be looked at first by every group with that constraint.
+#[derive(Default)]
+struct Pools(BTreeMap<PoolKey, BTreeSet<(u32, NodeId)>>);
+
+/// So many different constraints are remembered within one plan; each is to be kept up with each placement.
+const POOLS: usize = 16;
+
+impl Pools {
+    /// The group's nodes that take tasks, those with the fewest first.
+    fn of<'a>(&'a mut self, d: &'a Draft<'_>, g: &Group) -> Box<dyn Iterator<Item = (u32, NodeId)> + 'a> {
+        let Some(key) = g.key().filter(|k| self.0.contains_key(k) || self.0.len() < POOLS) else {
+            return Box::new(d.work.ranked());
+        };
+        let usable = |n: &(u32, NodeId)| d.work.node(n.1).is_some_and(|n| g.may_use(n));
+        Box::new(self.0.entry(key).or_insert_with(|| d.work.ranked().filter(usable).collect()).iter().copied())
+    }
+
+    /// A node got one more task than the `before` it had.
+    fn note(&mut self, node: NodeId, before: u32, now: u32) {
+        for pool in self.0.values_mut() {
+            if pool.remove(&(before, node)) {
+                pool.insert((now, node));
+            }
+        }
+    }
+}
+
+fn place(d: &mut Draft<'_>, g: &Group, tasks: Vec<Arc<Task>>, pools: &mut Pools) {
     let ranking = Ranking::of(d, g);
     // The first task of a service may go to any branch.
     let first = tasks.len() == 1 && d.work.spread_of(g.service).next().is_none();
     let mut choice = if g.has_preferences() && !first {
-        Choice::Tree(tree(d, g, &ranking))
+        Choice::Tree(tree(d, g, &ranking, pools))
     } else {
-        Choice::Heap(heap(d, g, &ranking, tasks.len()))
+        Choice::Heap(heap(d, g, &ranking, tasks.len(), pools))
     };
     let mut left = tasks.into_iter();
     for t in left.by_ref() {
@@ -157,7 +190,9 @@ fn place(d: &mut Draft<'_>, g: &Group, tasks: Vec<Arc<Task>>) {
             return;
         };
         let Some(node) = d.work.node(r.3).cloned() else { continue };
+        let before = d.work.load(node.id).tasks;
         assign(d, g, &t, &node, "scheduler assigned task to node");
+        pools.note(node.id, before, d.work.load(node.id).tasks);
         let again = g.failing(&d.work, &node).is_none().then(|| after(r));
         choice.used(r, again);
     }
@@ -191,10 +226,10 @@ impl Choice {
 
 /// As many of the best nodes as there are tasks: those with the fewest tasks in all among those with as few of the service as
 /// any node can have, if there are enough of these; else all that pass.
-fn heap(d: &Draft<'_>, g: &Group, ranking: &Ranking, count: usize) -> BinaryHeap<Reverse<Rank>> {
+fn heap(d: &Draft<'_>, g: &Group, ranking: &Ranking, count: usize, pools: &mut Pools) -> BinaryHeap<Reverse<Rank>> {
     let best = (0, d.work.fewest_of(g.service));
     let (mut first, mut others) = (Vec::new(), Vec::new());
-    for (active, n) in d.work.ranked() {
+    for (active, n) in pools.of(d, g) {
         let Some(node) = d.work.node(n) else { continue };
         if g.failing(&d.work, node).is_some() {
             continue;
@@ -214,7 +249,7 @@ fn heap(d: &Draft<'_>, g: &Group, ranking: &Ranking, count: usize) -> BinaryHeap
 }
 
 /// All nodes that pass, by the values of their labels.
-fn tree(d: &Draft<'_>, g: &Group, ranking: &Ranking) -> Tree {
+fn tree(d: &Draft<'_>, g: &Group, ranking: &Ranking, pools: &mut Pools) -> Tree {
     let mut tree = Tree::default();
     // What runs already counts in its branch, whether its node takes more or not.
     for (n, own) in d.work.spread_of(g.service) {
@@ -222,7 +257,7 @@ fn tree(d: &Draft<'_>, g: &Group, ranking: &Ranking) -> Tree {
             tree.count(&g.branch(node), u64::from(own));
         }
     }
-    for (active, n) in d.work.ranked() {
+    for (active, n) in pools.of(d, g) {
         let Some(node) = d.work.node(n) else { continue };
         if g.failing(&d.work, node).is_none() {
             tree.add(&g.branch(node), ranking.rank(d, active, n));
