@@ -1,11 +1,8 @@
 //! `cargo xtask chaos`: three real managers, clients, and faults, in namespaces of this machine.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use crate::packages;
-use crate::test::{Profile, build};
-use crate::turn::Turn;
-use crate::workspace::Workspace;
+use crate::test;
 
 /// What `cargo xtask chaos --help` says.
 pub(crate) const USAGE: &str = "  chaos [SECONDS] [SEED] three real managers under kill -9, power-off, partitions and stops, for 1800 s unless told otherwise:
@@ -15,15 +12,13 @@ pub(crate) const USAGE: &str = "  chaos [SECONDS] [SEED] three real managers und
 /// Half an hour.
 const SECONDS: &str = "1800";
 
-/// Builds what it needs and runs it.
+/// Runs the one test of it for that long.
 pub(crate) fn run(words: &[&str]) -> Result<ExitCode, String> {
-    packages::for_tests()?;
-    let workspace = Workspace::read()?;
-    let skep = build(&workspace, "skep", Profile::Debug)?;
-    let binary = build(&workspace, "skep-e2e", Profile::Debug)?;
-    let _turn = packages::is_root().then(Turn::take).transpose()?;
-    let words = if words.is_empty() { &[SECONDS] } else { words };
-    let status = Command::new(&binary).arg("chaos").args(words).env("SKEP_BIN", skep).status();
-    let status = status.map_err(|e| format!("run {}: {e}", binary.display()))?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let seconds = words.first().copied().unwrap_or(SECONDS);
+    let seed = words.get(1).copied().unwrap_or("1");
+    for (what, word) in [("SECONDS", seconds), ("SEED", seed)] {
+        word.parse::<u64>().map_err(|e| format!("chaos: {what} {word}: {e}"))?;
+    }
+    let env = [("SKEP_CHAOS_SECONDS", seconds), ("SKEP_CHAOS_SEED", seed)];
+    test::run_with(&["-E", "test(chaos)", "--retries", "0", "--no-capture"], &env)
 }

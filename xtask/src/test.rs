@@ -9,6 +9,11 @@ use crate::workspace::{Workspace, cargo};
 
 /// Runs the tests; `extra` goes to `cargo nextest run`, whose summary is the last thing printed.
 pub(crate) fn run(extra: &[&str]) -> Result<ExitCode, String> {
+    run_with(extra, &[])
+}
+
+/// The same, with more in the environment of the tests.
+pub(crate) fn run_with(extra: &[&str], environment: &[(&str, &str)]) -> Result<ExitCode, String> {
     packages::for_tests()?;
     if packages::program("cargo-nextest").is_none() {
         return Err("cargo-nextest is missing: install it with `cargo install --locked cargo-nextest`".to_owned());
@@ -22,6 +27,7 @@ pub(crate) fn run(extra: &[&str]) -> Result<ExitCode, String> {
         .args(extra)
         .current_dir(&workspace.root)
         .env("SKEP_BIN", binary)
+        .envs(environment.iter().copied())
         .status()
         .map_err(|e| format!("run cargo nextest: {e}"))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

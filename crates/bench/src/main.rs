@@ -18,12 +18,14 @@ mod net;
 mod numbers;
 mod plan;
 #[cfg(feature = "control")]
+mod tables;
+#[cfg(feature = "control")]
 mod transport;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: skep-bench control DIRECTORY [--seconds N] [--kills N] | skep-bench net [--rounds N] [--millis N] | \
-                     skep-bench plan [--smoke | --only PART]";
+const USAGE: &str = "usage: skep-bench control DIRECTORY [--seconds N] [--kills N] | skep-bench tables DIRECTORY [--smoke] | \
+                     skep-bench net [--rounds N] [--millis N] | skep-bench plan [--smoke | --only PART]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
         ["plan", options @ ..] => plan::run(options),
         #[cfg(feature = "control")]
         ["control", dir, options @ ..] => control::run(dir.as_ref(), options),
+        #[cfg(feature = "control")]
+        ["tables", dir, options @ ..] => tables::run(dir.as_ref(), options),
         #[cfg(feature = "control")]
         ["net", options @ ..] => net::bench(options),
         // Started by the first.

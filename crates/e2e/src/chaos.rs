@@ -1,6 +1,7 @@
 //! Three real managers under faults, while clients read and write services at all of them: what they were answered must be
 //! explained by one register a service (`skep_testkit::linear`). Must never take a call for answered that was not.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,14 +34,35 @@ pub struct Report {
     pub writes: (u64, u64, u64),
 }
 
-/// One service, as a register: its label is the value, its version counts the writes.
+/// One service, as a register: its label is the value. Its version says that nothing was written since it was read.
 #[derive(Debug, Clone)]
 struct Register {
     key: u64,
     id: String,
-    /// Version before the first write.
-    base: u64,
     calls: u64,
+}
+
+/// What a client did. Each value is written by one call only.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    Read(u64),
+    /// Wrote the second in place of the first; whether that is sure.
+    Wrote(u64, u64, bool),
+}
+
+/// What was told of one register, as the checker wants it: a value's number of writes follows from what it was written over.
+fn operations(history: &[(Operation, Told)]) -> Vec<Operation> {
+    let written = history.iter().filter_map(|(_, t)| match t {
+        Told::Wrote(old, new, _) => Some((*new, *old)),
+        Told::Read(_) => None,
+    });
+    let parents: BTreeMap<u64, u64> = written.collect();
+    let writes = |value: u64| std::iter::successors(Some(value), |v| parents.get(v).copied()).count() as u64 - 1;
+    let call = |told: &Told| match *told {
+        Told::Read(value) => Call::Read((value, writes(value))),
+        Told::Wrote(old, value, sure) => Call::Swap { version: writes(old), value, done: sure.then_some(true) },
+    };
+    history.iter().map(|(o, told)| Operation { call: call(told), ..*o }).collect()
 }
 
 struct World<'a> {
@@ -51,7 +73,8 @@ struct World<'a> {
     next: AtomicU64,
     over: AtomicBool,
     registers: Mutex<Vec<Register>>,
-    history: Mutex<Vec<Operation>>,
+    history: Mutex<Vec<(Operation, Told)>>,
+    refused: AtomicU64,
     broken: Mutex<Option<String>>,
 }
 
@@ -91,7 +114,7 @@ impl World<'_> {
         // Acknowledged: from now on each read must find it.
         loop {
             match self.read(&id) {
-                Ok(Some((_, base))) => return Some(Register { key, id, base, calls: 0 }),
+                Ok(Some(_)) => return Some(Register { key, id, calls: 0 }),
                 Ok(None) => {
                     self.fail(format!("service {id} was acknowledged and is not there"));
                     return None;
@@ -140,28 +163,31 @@ impl World<'_> {
         }
     }
 
+    fn note(&self, r: &Register, begin: u64, end: u64, told: Told) {
+        // The checker's own form of the call is made at the end.
+        let operation = Operation { key: r.key, begin, end, call: Call::Read((0, 0)) };
+        lock(&self.history).push((operation, told));
+    }
+
     fn call(&self, r: &Register) {
         let begin = self.now();
-        let (value, version) = match self.read(&r.id) {
-            Ok(Some((value, version))) if version >= r.base => (value, version - r.base),
-            Ok(found) => return self.fail(format!("service {} of version {} was read as {found:?}", r.id, r.base)),
+        let (old, version) = match self.read(&r.id) {
+            Ok(Some(found)) => found,
+            Ok(None) => return self.fail(format!("service {} was acknowledged and is not there", r.id)),
             Err(_) => return,
         };
-        let note = |begin, end, call| lock(&self.history).push(Operation { key: r.key, begin, end, call });
-        note(begin, self.now(), Call::Read((value, version)));
+        self.note(r, begin, self.now(), Told::Read(old));
         if self.roll(2) == 0 {
             return;
         }
-        let value = self.next.fetch_add(1, Ordering::Relaxed);
+        let new = self.next.fetch_add(1, Ordering::Relaxed);
         let begin = self.now();
-        let path = format!("/services/{}/update?version={}", r.id, r.base + version);
-        let done = match self.bed.api(self.host(), "POST", &path, Some(&spec(r.key, value))) {
-            Ok(_) => Some(true),
-            Err(e) if e.contains("update out of sequence") => Some(false),
-            Err(_) => None,
-        };
-        let end = if done.is_some() { self.now() } else { u64::MAX };
-        note(begin, end, Call::Swap { version, value, done });
+        let path = format!("/services/{}/update?version={version}", r.id);
+        match self.bed.api(self.host(), "POST", &path, Some(&spec(r.key, new))) {
+            Ok(_) => self.note(r, begin, self.now(), Told::Wrote(old, new, true)),
+            Err(e) if e.contains("update out of sequence") => drop(self.refused.fetch_add(1, Ordering::Relaxed)),
+            Err(_) => self.note(r, begin, u64::MAX, Told::Wrote(old, new, false)),
+        }
     }
 
     /// One fault and its end.
@@ -250,6 +276,7 @@ pub fn run(place: u8, lasts: Duration, seed: u64) -> Result<Report, String> {
         over: AtomicBool::new(false),
         registers: Mutex::default(),
         history: Mutex::default(),
+        refused: AtomicU64::new(0),
         broken: Mutex::default(),
     };
     let first: Vec<Register> = (0..REGISTERS).filter_map(|_| world.create()).collect();
@@ -284,16 +311,14 @@ pub fn run(place: u8, lasts: Duration, seed: u64) -> Result<Report, String> {
     if let Some(what) = lock(&world.broken).take() {
         return Err(format!("{what}, after {:?}", report.faults));
     }
-    let history = lock(&world.history).clone();
-    for o in &history {
-        match o.call {
-            Call::Read(_) => report.reads += 1,
-            Call::Swap { done: Some(true), .. } => report.writes.0 += 1,
-            Call::Swap { done: Some(false), .. } => report.writes.1 += 1,
-            Call::Swap { done: None, .. } => report.writes.2 += 1,
-        }
-    }
-    report.services = history.iter().map(|o| o.key).collect::<std::collections::BTreeSet<_>>().len();
+    let told = lock(&world.history).clone();
+    let count = |f: fn(&Told) -> bool| told.iter().filter(|(_, t)| f(t)).count() as u64;
+    report.reads = count(|t| matches!(t, Told::Read(_)));
+    report.writes.0 = count(|t| matches!(t, Told::Wrote(_, _, true)));
+    report.writes.1 = world.refused.load(Ordering::Relaxed);
+    report.writes.2 = count(|t| matches!(t, Told::Wrote(_, _, false)));
+    let history = operations(&told);
+    report.services = history.iter().map(|o| o.key).collect::<BTreeSet<_>>().len();
     check(&history).map_err(|bad| format!("not linearizable: {bad:#?}, after {:?}", report.faults))?;
     if report.writes.0 == 0 {
         return Err(format!("nothing was written: {report:?}"));

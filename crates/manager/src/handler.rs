@@ -32,7 +32,11 @@ impl Shared {
             return ControlAnswer::NotLeader { leader: self.leader_addr() };
         }
         let result = match call {
-            ControlCall::Request(r) => control::answer(self, *r).await.map(|r| ControlAnswer::Response(Box::new(r))),
+            ControlCall::Request(r) => match control::catch_up(self).await {
+                Ok(true) => control::answer(self, *r).await.map(|r| ControlAnswer::Response(Box::new(r))),
+                Ok(false) => return ControlAnswer::NotLeader { leader: self.leader_addr() },
+                Err(e) => Err(e),
+            },
             ControlCall::JoinRaft { node, raft_id, addr } => {
                 self.take_in(node, raft_id, addr).await.map(|()| ControlAnswer::Joined)
             }

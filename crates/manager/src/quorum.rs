@@ -7,6 +7,8 @@ use crate::shared::Shared;
 
 /// A member not heard for so long cannot be reached: longer than the pauses between the attempts of an election.
 const FRESH: Duration = Duration::from_millis(2500);
+/// A leader hears each follower many times in this.
+const FRESH_TO_LEADER: Duration = Duration::from_millis(1000);
 
 /// How many managers there are, and how many of them can be reached, this one included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +20,8 @@ pub(crate) struct Quorum {
 impl Shared {
     pub(crate) fn quorum(&self) -> Quorum {
         let me = self.config.raft_id;
-        let fresh = |id| self.contacts.last(id).is_some_and(|at| at.elapsed() < FRESH);
+        let limit = if self.is_leading() { FRESH_TO_LEADER } else { FRESH };
+        let fresh = |id| self.contacts.last(id).is_some_and(|at| at.elapsed() < limit);
         let voters: Vec<_> = self.raft.metrics().members.into_iter().filter(|m| m.voter).collect();
         let reachable = voters.iter().filter(|m| m.peer.id == me || fresh(m.peer.id)).count();
         Quorum { reachable, voters: voters.len() }

@@ -4,6 +4,7 @@
 
 mod connect;
 mod drain;
+mod chaos;
 mod faults;
 mod form;
 mod health;

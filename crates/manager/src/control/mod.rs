@@ -20,13 +20,21 @@ use skep_types::object::{Node, NodeState, Task};
 use crate::error::no_leader;
 use crate::shared::Shared;
 
-/// Answers one call.
-pub(crate) async fn answer(s: &Shared, r: ControlRequest) -> Result<ControlResponse, ControlError> {
+/// Waits until these tables hold everything that was agreed on before the call. `false` if this manager has stopped leading: the
+/// next leader is to be asked, and if there can be none, whoever asks it says so.
+///
+/// # Errors
+/// If no quorum can be reached.
+pub(crate) async fn catch_up(s: &Shared) -> Result<bool, ControlError> {
     tokio::select! {
         biased;
-        b = s.raft.read_barrier() => b.map_err(|_| no_leader(s.quorum()))?,
-        () = s.quorum_lost() => return Err(no_leader(s.quorum())),
+        b = s.raft.read_barrier() => Ok(b.is_ok()),
+        () = s.quorum_lost() => Err(no_leader(s.quorum())),
     }
+}
+
+/// Answers one call, after [`catch_up`].
+pub(crate) async fn answer(s: &Shared, r: ControlRequest) -> Result<ControlResponse, ControlError> {
     let store = s.store();
     match r {
         ControlRequest::GetCluster => cluster::get(&store),
