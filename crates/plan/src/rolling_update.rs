@@ -65,6 +65,7 @@ pub(crate) fn run(d: &mut Draft<'_>, id: ServiceId, whole: bool) {
 /// The tasks of a service that an update must replace, those first that do not run.
 struct Old {
     service: ServiceId,
+    current: u64,
     revisions: Vec<(u64, Option<Vec<Constraint>>)>,
 }
 
@@ -81,7 +82,7 @@ impl Old {
             })
             .filter(|(_, same): &(u64, Option<Vec<Constraint>>)| whole || same.is_none())
             .collect();
-        Self { service: s.id, revisions }
+        Self { service: s.id, current: s.revision, revisions }
     }
 
     fn all<'a>(&'a self, store: &'a Store) -> impl Iterator<Item = &'a Arc<Task>> {
@@ -90,8 +91,13 @@ impl Old {
             self.revisions.iter().flat_map(move |(r, same)| {
                 store.wanted(self.service, *r, span.clone()).filter(move |t| {
                     let node = || t.node.and_then(|n| store.node(n));
-                    // What belongs to a node that takes no tasks now is replaced when it does again.
-                    let possible = !t.pinned || node().is_some_and(|n| n.takes_tasks());
+                    // What belongs to a node that takes no tasks now is replaced when it does again, unless it is replaced already.
+                    let replaced = || {
+                        store
+                            .tasks_of_slot(self.service, t.slot_key())
+                            .any(|o| o.is_wanted() && o.revision == self.current && o.status.state == TaskState::Running)
+                    };
+                    let possible = !t.pinned || node().is_some_and(|n| n.takes_tasks()) || replaced();
                     let fits = |all: &Vec<Constraint>| node().is_some_and(|n| all.iter().all(|c| c.fits(n)));
                     possible && !same.as_ref().is_some_and(fits)
                 })

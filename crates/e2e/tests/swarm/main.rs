@@ -2,9 +2,9 @@
 //!
 //! Needs root and the docker CLI; a test says so and passes where they are missing.
 
+mod chaos;
 mod connect;
 mod drain;
-mod chaos;
 mod faults;
 mod form;
 mod health;

@@ -128,7 +128,8 @@ fn revise(store: &Store, old: &Service, wanted: &ServiceSpec, rollback: bool, no
     }
     service.spec = wanted.clone();
     service.previous_spec = Some(Box::new(old.spec.clone()));
-    service.update_status = rollback.then(|| UpdateStatus {
+    // A job is not rolled out: its next iteration has the old spec at once.
+    service.update_status = (rollback && !wanted.mode.is_job()).then(|| UpdateStatus {
         state: UpdateState::RollbackStarted,
         started_at: now,
         completed_at: None,

@@ -80,11 +80,17 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
                 let node = t.node.and_then(|n| store.node(n)).map(|n| (n.id, n.state));
                 format!("{:?} wanted {:?} on {node:?}, {:?}", t.status.state, t.desired, t.status.err)
             });
+            let others = store.tasks_of_service(s.id).filter(|t| !places.contains_key(&t.slot_key()));
+            let others: Vec<_> =
+                others.map(|t| (t.slot_key(), t.status.state, t.desired, t.revision, t.status.timestamp)).collect();
+            let nodes: Vec<_> = store.nodes().filter(|n| n.takes_tasks()).map(|n| (SlotKey::node(n.id), n.role)).collect();
             return Err(format!(
-                "service {} ({:?}) has {} places running; one task is {why:?}",
+                "service {} ({:?}) has {} places running; one task is {why:?}; revision {}, update {:?}; other places {others:?}; nodes {nodes:?}",
                 s.spec.name,
                 s.spec.mode,
-                places.len()
+                places.len(),
+                s.revision,
+                s.update_status,
             ));
         }
     }

@@ -131,14 +131,24 @@ pub(super) fn placed(changes: &[Change], store: &Store) -> Result<(), String> {
 pub(super) fn resources(store: &Store) -> Result<(), String> {
     for n in store.nodes() {
         let (mut cpus, mut memory) = (0, 0);
-        for t in store.tasks_of_node(n.id).filter(|t| holds(t) && t.desired <= TaskState::Running) {
+        // One that belongs to a node may wait for it to have room.
+        let given = |t: &&std::sync::Arc<Task>| t.status.state >= TaskState::Assigned;
+        for t in store.tasks_of_node(n.id).filter(|t| holds(t) && t.desired <= TaskState::Running).filter(given) {
             if let Some(spec) = store.revision(t.service, t.revision) {
                 cpus += spec.resources.reserve_nano_cpus;
                 memory += spec.resources.reserve_memory;
             }
         }
         if cpus > NANO_CPUS || memory > MEMORY {
-            return Err(format!("node {} was given {cpus} nano-CPUs and {memory} bytes", n.id));
+            let tasks: Vec<_> = store
+                .tasks_of_node(n.id)
+                .filter(|t| holds(t))
+                .map(|t| {
+                    let reserved = store.revision(t.service, t.revision).map_or(0, |s| s.resources.reserve_nano_cpus);
+                    (&t.service_name, t.slot_key(), t.revision, t.status.state, t.desired, reserved)
+                })
+                .collect();
+            return Err(format!("node {} was given {cpus} nano-CPUs and {memory} bytes: {tasks:?}", n.id));
         }
     }
     Ok(())
@@ -162,6 +172,15 @@ pub(super) fn parallelism(changes: &[Change], store: &Store) -> Result<(), Strin
                     && t.status.state == TaskState::Running
             })
         };
+        // By an update, that is: what its node may no longer have, or what was on a node that was down when this was planned, goes
+        // at once, whatever an update allows.
+        let updated = || {
+            changes.iter().any(|c| match c {
+                Change::Task { old: None, new: Some(n), .. } => n.slot_key() == new.slot_key() && n.update.is_some(),
+                _ => false,
+            })
+        };
+        let healthy = healthy && new.given_up.is_none() && updated();
         if healthy && old.desired <= TaskState::Running && new.desired == TaskState::Shutdown && !another() {
             taken.entry(new.service).or_default().insert(new.slot_key());
         }
@@ -178,12 +197,34 @@ pub(super) fn parallelism(changes: &[Change], store: &Store) -> Result<(), Strin
         let limit = config.clone().unwrap_or_default().parallelism;
         if limit > 0 && count > limit {
             return Err(format!(
-                "update of {} to revision {} ({:?}) took down the healthy slots {slots:?} at once, more than {limit}",
-                s.spec.name, s.revision, s.update_status
+                "update of {} to revision {} ({:?}) took down the healthy slots {slots:?} at once, more than {limit}: {:?}",
+                s.spec.name,
+                s.revision,
+                s.update_status,
+                changed(changes, id)
             ));
         }
     }
     Ok(())
+}
+
+/// What became of the tasks of a service, for a message.
+fn changed(changes: &[Change], service: ServiceId) -> Vec<String> {
+    let of_task = |c: &Change| match c {
+        Change::Task { old, new: Some(n), .. } if n.service == service => {
+            let before = old.as_ref().map(|o| (o.desired, o.status.state));
+            Some(format!(
+                "{:?} revision {} on {:?}: {before:?} → {:?}, {:?}",
+                n.slot_key(),
+                n.revision,
+                n.node,
+                (n.desired, n.status.state),
+                n.status.err
+            ))
+        }
+        _ => None,
+    };
+    changes.iter().filter_map(of_task).collect()
 }
 
 /// 13: history is bounded. A few more than the limit may be there for a moment.
