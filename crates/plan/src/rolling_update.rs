@@ -29,7 +29,11 @@ const EVER: Time = Time(i64::MIN);
 pub(crate) fn run(d: &mut Draft<'_>, id: ServiceId, whole: bool) {
     let Some(service) = d.work.service(id).cloned() else { return };
     let state = service.update_status.as_ref().map(|u| u.state);
-    if service.spec.mode.is_job() || matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused)) {
+    if service.spec.mode.is_job() {
+        return;
+    }
+    if matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused)) {
+        leave_one(d, &service);
         return;
     }
     let rollback = state == Some(UpdateState::RollbackStarted);
@@ -103,6 +107,21 @@ impl Old {
                 })
             })
         })
+    }
+}
+
+/// Whether a task of the current revision runs in a place.
+fn runs_anew(store: &Store, service: ServiceId, current: u64, key: SlotKey) -> bool {
+    store.tasks_of_slot(service, key).any(|t| t.is_wanted() && t.revision == current && t.status.state == TaskState::Running)
+}
+
+/// An update that is paused begins nothing more, but in a place that it has begun with start-first only the new task stays.
+fn leave_one(d: &mut Draft<'_>, s: &Service) {
+    let old = Old::of(&d.work, s, true);
+    let is_surplus = |t: &&Arc<Task>| runs_anew(&d.work, s.id, s.revision, t.slot_key());
+    let surplus: Vec<_> = old.all(&d.work).filter(is_surplus).map(|t| t.id).collect();
+    for t in surplus {
+        d.edit(t, |t| t.desired = TaskState::Shutdown);
     }
 }
 

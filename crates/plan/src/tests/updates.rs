@@ -52,3 +52,48 @@ fn a_failing_update_pauses_or_rolls_back() {
         }
     }
 }
+
+/// The new tasks of a start-first update that has just begun.
+fn begin_start_first(w: &mut World, parallelism: u64, mode: Option<ServiceMode>) -> Vec<Arc<Task>> {
+    let config = UpdateConfig { order: UpdateOrder::StartFirst, parallelism, ..UpdateConfig::default() };
+    w.service(4, |s| {
+        s.update = Some(config);
+        if let Some(m) = mode {
+            s.mode = m;
+        }
+    });
+    w.settle();
+    w.update(|s| s.task.container.image = "two".into());
+    while w.plan() > 0 {}
+    w.store.tasks().filter(|t| t.revision == 2 && t.node.is_some()).cloned().collect()
+}
+
+fn most_in_a_place(w: &World) -> usize {
+    let mut places = std::collections::BTreeMap::<_, usize>::new();
+    w.running().iter().for_each(|t| *places.entry(t.slot_key()).or_default() += 1);
+    places.into_values().max().unwrap_or(0)
+}
+
+#[test]
+fn a_paused_update_leaves_one_task_in_the_places_that_it_has_begun() {
+    let mut w = World::new(3);
+    let new = begin_start_first(&mut w, 2, None);
+    assert_eq!(new.len(), 2);
+    w.report(&new[0], TaskState::Failed);
+    while w.plan() > 0 {}
+    assert_eq!(w.update_state(), Some(UpdateState::Paused));
+    w.report(&new[1], TaskState::Running);
+    w.settle();
+    assert_eq!((w.running().len(), most_in_a_place(&w)), (4, 1));
+}
+
+#[test]
+fn a_global_task_that_was_replaced_goes_though_its_node_is_paused_meanwhile() {
+    let mut w = World::new(3);
+    let new = begin_start_first(&mut w, 1, Some(ServiceMode::Global));
+    assert_eq!(new.len(), 1);
+    let Some(NodeId(node)) = new[0].node else { panic!("it was placed") };
+    w.node(node, |n| n.spec.availability = Availability::Pause);
+    w.pass(60);
+    assert_eq!((w.running().len(), most_in_a_place(&w)), (3, 1));
+}
