@@ -153,6 +153,7 @@ pub(crate) fn run(dir: &Path, options: &[&str]) -> Result<(), String> {
 async fn fill(dir: &Path, nodes: u128, tasks: u128) -> Result<(), String> {
     let (raft, tables) = open(dir).await?;
     raft.initialize(&Peer { id: 1, node_id: "n".into(), addr: "127.0.0.1:1".into() }).await.map_err(|e| e.to_string())?;
+    raft.leadership().wait_for(|l| l.is_leader).await.map_err(|e| e.to_string())?;
     let begin = Instant::now();
     for ops in objects(nodes, tasks) {
         write(&raft, ops).await?;
@@ -174,8 +175,8 @@ async fn fill(dir: &Path, nodes: u128, tasks: u128) -> Result<(), String> {
         if raft.metrics().snapshot > before {
             done = Some(begin.elapsed());
         }
-        raft.set_snapshot_every(u64::MAX);
     }
+    raft.set_snapshot_every(u64::MAX);
     let took = done.ok_or("no snapshot was made")?;
     let size = raft.metrics().snapshot_bytes >> 20;
     println!("| a snapshot of it, {size} MiB | {:.1} s, {} MiB resident meanwhile |", took.as_secs_f64(), resident());
