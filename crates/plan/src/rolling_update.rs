@@ -96,11 +96,7 @@ impl Old {
                 store.wanted(self.service, *r, span.clone()).filter(move |t| {
                     let node = || t.node.and_then(|n| store.node(n));
                     // What belongs to a node that takes no tasks now is replaced when it does again, unless it is replaced already.
-                    let replaced = || {
-                        store
-                            .tasks_of_slot(self.service, t.slot_key())
-                            .any(|o| o.is_wanted() && o.revision == self.current && o.status.state == TaskState::Running)
-                    };
+                    let replaced = || runs_anew(store, self.service, self.current, t.slot_key());
                     let possible = !t.pinned || node().is_some_and(|n| n.takes_tasks()) || replaced();
                     let fits = |all: &Vec<Constraint>| node().is_some_and(|n| all.iter().all(|c| c.fits(n)));
                     possible && !same.as_ref().is_some_and(fits)
