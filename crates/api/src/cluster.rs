@@ -37,10 +37,13 @@ pub(crate) async fn no_plugin(Path(name): Path<String>) -> Failure {
     Failure::new(Code::NotFound, format!("plugin \"{}\" not found", name.trim_end_matches("/json")))
 }
 
-/// `?version=` of an update.
+/// `?version=` of an update, refused as Go's number parser does.
 pub(crate) fn version(text: Option<&String>, what: &str) -> Handled<Version> {
     let text = text.map(String::as_str).unwrap_or_default();
-    text.parse().map(Version).map_err(|e| Failure::invalid(format!("invalid {what} version '{text}': {e}")))
+    text.parse().map(Version).map_err(|e: std::num::ParseIntError| {
+        let why = if *e.kind() == std::num::IntErrorKind::PosOverflow { "value out of range" } else { "invalid syntax" };
+        Failure::invalid(format!("invalid {what} version '{text}': strconv.ParseUint: parsing {text:?}: {why}"))
+    })
 }
 
 /// An answer that a call cannot give: a manager of another version, at best.

@@ -9,6 +9,7 @@ use skep_types::spec::{Mount, MountKind, Protocol};
 
 use crate::error::{Failure, Handled};
 use crate::fields::Fields;
+use crate::volumes;
 
 pub(crate) fn read(mut body: Fields) -> Handled<CreateContainer> {
     let host = host_config(body.object("HostConfig")?)?;
@@ -70,7 +71,8 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
         return Err(Failure::unbuilt(format!("the log driver {driver}")));
     }
     let bindings: BTreeMap<String, Option<Vec<Value>>> = f.get("PortBindings")?;
-    let mounts = f.objects("Mounts")?.into_iter().map(mount).collect::<Handled<Vec<_>>>()?;
+    let mounts = f.objects("Mounts")?.into_iter().map(|m| mount(m, |kind| format!("invalid mount config for type {kind:?}: mount type unknown")));
+    let mounts = mounts.collect::<Handled<Vec<_>>>()?;
     for (key, fits) in [("IpcMode", ["", "private", "shareable"]), ("CgroupnsMode", ["", "host", "private"])] {
         let value: String = f.get(key)?;
         if !fits.contains(&value.as_str()) {
@@ -121,20 +123,27 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
     Ok(host)
 }
 
-pub(crate) fn mount(mut f: Fields) -> Handled<Mount> {
+/// Reads a mount; `unknown` is what is said of a type that nobody knows.
+pub(crate) fn mount(mut f: Fields, unknown: impl Fn(&str) -> String) -> Handled<Mount> {
     let kind: String = f.get("Type")?;
     let kind = match kind.as_str() {
         "bind" => MountKind::Bind,
         "volume" | "" => MountKind::Volume,
         "tmpfs" => MountKind::Tmpfs,
-        other => return Err(Failure::unbuilt(format!("a mount of type {other}"))),
+        "cluster" => return Err(volumes::no_cluster_volumes()),
+        "npipe" | "image" => return Err(Failure::unbuilt(format!("a mount of type {kind}"))),
+        other => return Err(Failure::invalid(unknown(other))),
     };
     let mut volume = f.object("VolumeOptions")?;
     let mut tmpfs = f.object("TmpfsOptions")?;
     let mut bind = f.object("BindOptions")?;
     let propagation: String = bind.get("Propagation")?;
-    if !matches!(propagation.as_str(), "" | "rprivate" | "private") {
-        return Err(Failure::unbuilt(format!("bind propagation {propagation}")));
+    match propagation.as_str() {
+        "" | "rprivate" | "private" => {}
+        "rshared" | "shared" | "rslave" | "slave" => {
+            return Err(Failure::unbuilt(format!("bind propagation {propagation}")));
+        }
+        other => return Err(Failure::invalid(format!("invalid MountPropagation: {other:?}"))),
     }
     let mut driver = volume.object("DriverConfig")?;
     let name: String = driver.get("Name")?;

@@ -39,7 +39,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/distribution/{*name}", get(images::distribution))
         .route("/volumes", get(volumes::list))
         .route("/volumes/create", post(volumes::create))
-        .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove))
+        .route("/volumes/{name}", get(volumes::inspect).put(volumes::update).delete(volumes::remove))
         .route("/networks", get(networks::list))
         .route("/networks/create", post(networks::create))
         .route("/networks/{id}/connect", post(networks::connect))

@@ -141,7 +141,7 @@ pub(crate) struct InspectQuery {
 }
 
 pub(crate) async fn inspect(State(app): State<App>, Path(target): Path<String>, Query(query): Query<InspectQuery>) -> Handled {
-    let missing = Failure::new(Code::NotFound, format!("service {target} not found"));
+    let missing = missing(&target);
     let found = fetch(&app, ControlRequest::GetService { target }).await?;
     let defaults = truth(query.insert_defaults.as_ref());
     found.first().map(|s| Json(shown(s, defaults)).into_response()).ok_or(missing)
@@ -199,6 +199,23 @@ pub(crate) struct UpdateQuery {
     rollback: Option<String>,
 }
 
+/// The credentials that go on to be used when an update brings none: those of one of the specs that the service has.
+fn kept_auth(current: &Service, from: &str) -> Handled<Option<String>> {
+    let spec = match from {
+        "" | "spec" => &current.spec,
+        "previous-spec" => match &current.previous_spec {
+            Some(previous) => previous,
+            None => return Err(Failure::new(Code::FailedPrecondition, "service does not have a previous spec")),
+        },
+        _ => return Err(Failure::invalid("unsupported registryAuthFrom value")),
+    };
+    Ok(spec.task.registry_auth.clone())
+}
+
+fn missing(target: &str) -> Failure {
+    Failure::new(Code::NotFound, format!("service {target} not found"))
+}
+
 pub(crate) async fn update(
     State(app): State<App>,
     Path(target): Path<String>,
@@ -208,18 +225,18 @@ pub(crate) async fn update(
 ) -> Handled {
     let version = version(query.version.as_ref(), "service")?;
     let rollback = match query.rollback.as_deref().unwrap_or_default() {
-        "" => false,
+        "" | "none" => false,
         "previous" => true,
-        other => return Err(Failure::invalid(format!("unrecognized rollback option {other:?}"))),
+        other => return Err(Failure::invalid(format!("unrecognized rollback option {other}"))),
     };
     let mut spec = read(&app, body).await?;
-    spec.task.registry_auth = match (auth::header(&headers), query.registry_auth_from.as_deref()) {
-        (Some(auth), _) => Some(auth),
-        (None, None | Some("" | "spec" | "previous-spec")) => {
+    spec.task.registry_auth = match auth::header(&headers) {
+        Some(auth) => Some(auth),
+        None => {
             let current = fetch(&app, ControlRequest::GetService { target: target.clone() }).await?;
-            current.first().and_then(|s| s.spec.task.registry_auth.clone())
+            let Some(current) = current.first() else { return Err(missing(&target)) };
+            kept_auth(current, query.registry_auth_from.as_deref().unwrap_or_default())?
         }
-        (None, Some(other)) => return Err(Failure::invalid(format!("unsupported registryAuthFrom value: {other}"))),
     };
     let request = ControlRequest::UpdateService { target, version, spec: Box::new(spec), rollback };
     app.cluster.call(request).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use skep_types::limits;
 use skep_types::spec::{
     ContainerSpec, EndpointMode, EndpointSpec, FailureAction, NetworkAttachmentSpec, Placement, PortConfig, Protocol,
     PublishMode, Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
@@ -19,13 +20,11 @@ fn invalid(message: impl std::fmt::Display) -> Failure {
     Failure::invalid(format!("rpc error: code = InvalidArgument desc = {message}"))
 }
 
-pub(crate) fn duration(f: &mut Fields, key: &str) -> Handled<Option<Duration>> {
+/// A duration in nanoseconds; a negative one is refused by the name that Docker gives it.
+fn duration(f: &mut Fields, key: &str, name: &str) -> Handled<Option<Duration>> {
     let value: Option<i64> = f.option(key)?;
-    value
-        .map(|n| {
-            u64::try_from(n).map(Duration::from_nanos).map_err(|_| invalid(format!("{key} must be positive and less than 1h")))
-        })
-        .transpose()
+    let fits = |n: i64| u64::try_from(n).map_err(|_| invalid(format!("{name} cannot be negative")));
+    Ok(value.map(fits).transpose()?.map(Duration::from_nanos))
 }
 
 /// The spec without its networks, and the networks by name.
@@ -38,8 +37,8 @@ pub(crate) fn service(mut f: Fields) -> Handled<(ServiceSpec, NamedNetworks)> {
         labels: f.get("Labels")?,
         mode: mode(f.object("Mode")?)?,
         task: task(template)?,
-        update: f.object_option("UpdateConfig")?.map(|u| update(u, true)).transpose()?,
-        rollback: f.object_option("RollbackConfig")?.map(|u| update(u, false)).transpose()?,
+        update: f.object_option("UpdateConfig")?.map(|u| update(u, "update")).transpose()?,
+        rollback: f.object_option("RollbackConfig")?.map(|u| update(u, "rollback")).transpose()?,
         endpoint: endpoint(f.object("EndpointSpec")?)?,
     };
     f.finish()?;
@@ -91,9 +90,10 @@ fn mode(mut f: Fields) -> Handled<ServiceMode> {
 }
 
 fn task(mut f: Fields) -> Handled<TaskSpec> {
-    let runtime: String = f.get("Runtime")?;
-    if !matches!(runtime.as_str(), "" | "container") {
-        return Err(Failure::unbuilt(format!("a service of runtime {runtime}")));
+    match f.get::<String>("Runtime")?.as_str() {
+        "" | "container" => {}
+        "plugin" | "attachment" => return Err(Failure::unbuilt("a service that runs no containers")),
+        _ => return Err(Failure::invalid("unsupported runtime")),
     }
     if let Some(mut log) = f.object_option("LogDriver")? {
         let name: String = log.get("Name")?;
@@ -103,7 +103,10 @@ fn task(mut f: Fields) -> Handled<TaskSpec> {
         }
     }
     let spec = TaskSpec {
-        container: container(f.object("ContainerSpec")?)?,
+        container: container(
+            f.object_option("ContainerSpec")?
+                .ok_or_else(|| Failure::invalid("mismatched Runtime and *Spec fields"))?,
+        )?,
         resources: resources(f.object("Resources")?)?,
         restart: f.object_option("RestartPolicy")?.map(restart).transpose()?,
         placement: placement(f.object("Placement")?)?,
@@ -128,9 +131,11 @@ fn container(mut f: Fields) -> Handled<ContainerSpec> {
         tty: f.get("TTY")?,
         open_stdin: f.get("OpenStdin")?,
         read_only: f.get("ReadOnly")?,
-        mounts: f.objects("Mounts")?.into_iter().map(mount).collect::<Handled<Vec<_>>>()?,
+        mounts: f.objects("Mounts")?.into_iter()
+            .map(|m| mount(m, |kind| format!("invalid MountType: {kind:?}")))
+            .collect::<Handled<Vec<_>>>()?,
         stop_signal: f.get("StopSignal")?,
-        stop_grace: duration(&mut f, "StopGracePeriod")?,
+        stop_grace: duration(&mut f, "StopGracePeriod", "ContainerSpec: stop-grace-period")?,
         health: f
             .object_option("Healthcheck")?
             .map(|h| {
@@ -143,19 +148,11 @@ fn container(mut f: Fields) -> Handled<ContainerSpec> {
     if spec.init == Some(true) {
         return Err(Failure::unbuilt("--init"));
     }
-    if spec.image.is_empty() {
-        return Err(invalid("ContainerSpec: image reference must be provided"));
-    }
     let isolation: String = f.get("Isolation")?;
     if !matches!(isolation.as_str(), "" | "default") {
         return Err(Failure::unbuilt(format!("--isolation {isolation}")));
     }
     f.finish()?;
-    for (index, mount) in spec.mounts.iter().enumerate() {
-        if spec.mounts[..index].iter().any(|m| m.target == mount.target) {
-            return Err(invalid(format!("ContainerSpec: duplicate mount point: {}", mount.target)));
-        }
-    }
     Ok(spec)
 }
 
@@ -176,24 +173,18 @@ fn resources(mut f: Fields) -> Handled<Resources> {
         g.finish()?;
     }
     generic.retain(|_, value| *value > 0);
+    let cpus = |f: &mut Fields| limits::nano_cpus(f.get("NanoCPUs")?).map_err(invalid);
+    let memory = |f: &mut Fields| limits::memory(f.get("MemoryBytes")?).map_err(invalid);
     let out = Resources {
         reserve_generic: generic,
-        limit_nano_cpus: limits.number("NanoCPUs")?,
-        limit_memory: limits.number("MemoryBytes")?,
+        limit_nano_cpus: cpus(&mut limits)?,
+        limit_memory: memory(&mut limits)?,
         limit_pids: limits.number("Pids")?,
-        reserve_nano_cpus: reserve.number("NanoCPUs")?,
-        reserve_memory: reserve.number("MemoryBytes")?,
+        reserve_nano_cpus: cpus(&mut reserve)?,
+        reserve_memory: memory(&mut reserve)?,
     };
     for rest in [f, limits, reserve] {
         rest.finish()?;
-    }
-    for (cpus, memory) in [(out.limit_nano_cpus, out.limit_memory), (out.reserve_nano_cpus, out.reserve_memory)] {
-        if cpus != 0 && cpus < 1_000_000 {
-            return Err(invalid(format!("invalid cpu value {}: Must be at least 0.001", cpus as f64 / 1e9)));
-        }
-        if memory != 0 && memory < 4 << 20 {
-            return Err(invalid(format!("invalid memory value {memory}: Must be at least 4MiB")));
-        }
     }
     Ok(out)
 }
@@ -203,13 +194,13 @@ fn restart(mut f: Fields) -> Handled<RestartPolicy> {
         "" | "any" => RestartCondition::Any,
         "none" => RestartCondition::None,
         "on-failure" | "on_failure" => RestartCondition::OnFailure,
-        other => return Err(invalid(format!("invalid RestartCondition: {other:?}"))),
+        other => return Err(Failure::invalid(format!("invalid RestartCondition: {other:?}"))),
     };
     let out = RestartPolicy {
         condition,
-        delay: duration(&mut f, "Delay")?.unwrap_or(RestartPolicy::default().delay),
+        delay: duration(&mut f, "Delay", "TaskSpec: restart-delay")?.unwrap_or(RestartPolicy::default().delay),
         max_attempts: f.number("MaxAttempts")?,
-        window: duration(&mut f, "Window")?.unwrap_or_default(),
+        window: duration(&mut f, "Window", "TaskSpec: restart-window")?.unwrap_or_default(),
     };
     f.finish()?;
     Ok(out)
@@ -234,30 +225,29 @@ fn placement(mut f: Fields) -> Handled<Placement> {
     Ok(out)
 }
 
-fn update(mut f: Fields, rollback_allowed: bool) -> Handled<UpdateConfig> {
+/// `of`: what it is about, `update` or `rollback`; a rollback is not rolled back.
+fn update(mut f: Fields, of: &str) -> Handled<UpdateConfig> {
     let defaults = UpdateConfig::default();
     let failure_action = match f.get::<String>("FailureAction")?.as_str() {
         "" | "pause" => FailureAction::Pause,
         "continue" => FailureAction::Continue,
-        "rollback" if rollback_allowed => FailureAction::Rollback,
-        other => return Err(invalid(format!("invalid update failure action: {other:?}"))),
+        "rollback" if of == "update" => FailureAction::Rollback,
+        other => return Err(Failure::invalid(format!("unrecognized update failure action {other}"))),
     };
     let order = match f.get::<String>("Order")?.as_str() {
         "" | "stop-first" => UpdateOrder::StopFirst,
         "start-first" => UpdateOrder::StartFirst,
-        other => return Err(invalid(format!("invalid update order: {other:?}"))),
+        other => return Err(Failure::invalid(format!("unrecognized update order {other}"))),
     };
-    let ratio: f32 = f.get("MaxFailureRatio")?;
-    if !(0.0..=1.0).contains(&ratio) {
-        return Err(invalid("update-maxfailureratio cannot be less than 0 or bigger than 1"));
-    }
     let out = UpdateConfig {
         // An explicit zero means all at once.
         parallelism: f.number("Parallelism")?,
-        delay: duration(&mut f, "Delay")?.unwrap_or_default(),
+        delay: duration(&mut f, "Delay", &format!("TaskSpec: {of}-delay"))?.unwrap_or_default(),
         failure_action,
-        monitor: duration(&mut f, "Monitor")?.filter(|m| !m.is_zero()).unwrap_or(defaults.monitor),
-        max_failure_ratio: ratio,
+        monitor: duration(&mut f, "Monitor", &format!("TaskSpec: {of}-monitor"))?
+            .filter(|m| !m.is_zero())
+            .unwrap_or(defaults.monitor),
+        max_failure_ratio: f.get("MaxFailureRatio")?,
         order,
     };
     f.finish()?;
@@ -268,21 +258,22 @@ fn endpoint(mut f: Fields) -> Handled<EndpointSpec> {
     let mode = match f.get::<String>("Mode")?.as_str() {
         "" | "vip" => EndpointMode::Vip,
         "dnsrr" => EndpointMode::Dnsrr,
-        other => return Err(invalid(format!("invalid endpoint mode: {other:?}"))),
+        other => return Err(Failure::invalid(format!("invalid resolution mode: {other:?}"))),
     };
     let mut ports = Vec::new();
     for mut p in f.objects("Ports")? {
         let protocol = match p.get::<String>("Protocol")?.as_str() {
             "" | "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
-            other => return Err(Failure::unbuilt(format!("publishing {other} ports"))),
+            "sctp" => return Err(Failure::unbuilt("publishing sctp ports")),
+            other => return Err(invalid(format!("EndpointSpec: invalid protocol: {other:?}"))),
         };
         let mode = match p.get::<String>("PublishMode")?.as_str() {
             "" | "ingress" => PublishMode::Ingress,
             "host" => PublishMode::Host,
-            other => return Err(invalid(format!("invalid publish mode: {other:?}"))),
+            other => return Err(invalid(format!("EndpointSpec: invalid publish mode: {other:?}"))),
         };
-        let port = |n: u64| u16::try_from(n).map_err(|_| invalid(format!("invalid port {n}: it must be at most 65535")));
+        let port = |n: u64| u16::try_from(n).map_err(|_| invalid(format!("EndpointSpec: invalid port {n}: it must be at most 65535")));
         ports.push(PortConfig {
             name: p.get("Name")?,
             protocol,
@@ -363,7 +354,7 @@ mod tests {
         let cast = with("Mode", json!({"Replicated": {"Replicas": u64::MAX}}));
         assert!(cast.ends_with("Number of replicas must be non-negative"), "{cast}");
         assert!(with("EndpointSpec", json!({"Ports": [{"TargetPort": 70000}]})).contains("70000"));
-        assert!(with("UpdateConfig", json!({"MaxFailureRatio": 2})).contains("update-maxfailureratio"));
+        assert!(with("UpdateConfig", json!({"Monitor": -1})).ends_with("TaskSpec: update-monitor cannot be negative"));
         let secret = json!({"ContainerSpec": {"Image": "i", "Secrets": [{"SecretID": "x"}]}});
         assert!(with("TaskTemplate", secret).contains("Secrets"));
     }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use skep_cli::client::ClientError;
 use skep_playground::Place;
 use skep_playground::host::Host;
 use skep_playground::swarm::{Playground, down, host_names};
@@ -194,6 +195,19 @@ impl Bed {
     pub fn api(&self, host: &str, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
         let client = self.playground.client(self.host(host));
         self.runtime.block_on(client.call(method, path, body)).map_err(|e| e.to_string())
+    }
+
+    /// What a host's API answers to a call that it must refuse: status and text.
+    ///
+    /// # Panics
+    /// If it does not refuse.
+    #[must_use]
+    pub fn refused(&self, host: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+        let client = self.playground.client(self.host(host));
+        match self.runtime.block_on(client.call(method, path, body)) {
+            Err(ClientError::Refused { status, message }) => (status, message),
+            other => panic!("{method} {path} with {body:?} was not refused: {other:?}"),
+        }
     }
 
     /// The tasks of a service that run and shall run, as (id, slot, node id, container id).

@@ -15,7 +15,6 @@ pub mod files;
 pub mod host;
 pub mod images;
 pub mod logs;
-pub mod names;
 pub mod net;
 pub mod oci;
 mod registry;

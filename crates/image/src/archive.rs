@@ -18,7 +18,7 @@ use crate::config::{
 };
 use crate::error::{ImageError, Result};
 use crate::layers::read_bounded;
-use crate::reference::Reference;
+use skep_types::reference::Reference;
 use crate::registry::pick;
 use crate::store::ImageStore;
 

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::compression::{digest_of, digest_text};
 use crate::error::{ImageError, Result};
-use crate::reference::valid_digest;
+use skep_types::reference::valid_digest;
 
 /// The blobs of one store.
 #[derive(Debug)]

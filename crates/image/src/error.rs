@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::reference::InvalidReference;
+use skep_types::reference::InvalidReference;
 
 /// An error of the image store.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ImageError, Result};
-use crate::reference::{Reference, familiar};
+use skep_types::reference::{Reference, familiar};
 
 /// A layer of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,13 +14,12 @@ mod error;
 mod import;
 mod index;
 mod layers;
-mod reference;
 mod registry;
 mod store;
 mod unpack;
 
 pub use builder::ImageBuilder;
 pub use error::ImageError;
-pub use reference::{InvalidReference, Reference};
 pub use registry::{RegistryOptions, Remote};
+pub use skep_types::reference::{InvalidReference, Reference};
 pub use store::ImageStore;

@@ -16,7 +16,7 @@ use crate::compression::digest_of;
 use crate::config::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Document, Manifest, OCI_INDEX, OCI_MANIFEST, host_architecture};
 use crate::error::{ImageError, Result};
 use crate::index::short;
-use crate::reference::Reference;
+use skep_types::reference::Reference;
 
 mod pull;
 mod push;

@@ -11,7 +11,7 @@ use crate::config::{ImageConfig, Manifest};
 use crate::error::{ImageError, Result};
 use crate::index::{Image, Index, Layer, full_tag, short};
 use crate::layers::Layers;
-use crate::reference::Reference;
+use skep_types::reference::Reference;
 use crate::registry::RegistryOptions;
 
 /// The images of one host.

@@ -17,6 +17,7 @@ mod placement;
 mod refusals;
 mod registry;
 mod service;
+mod specs;
 
 /// Ends a test where it cannot run.
 macro_rules! needs {

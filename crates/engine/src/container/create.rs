@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use skep_types::container::{ContainerConfig, ContainerInfo, ContainerState, CreateContainer, MountPoint, PortMap};
 use skep_types::host::ImageInfo;
+use skep_types::names;
 use skep_types::spec::{MountKind, Protocol};
 
 use super::{Container, Record};
 use crate::error::{Result, conflict, internal, invalid};
 use crate::oci::{capabilities, merge_env};
-use crate::{Engine, names};
+use crate::Engine;
 
 /// Smallest memory limit that the kernel lets a container start with, in bytes, as Docker refuses below it.
 const MIN_MEMORY: u64 = 6 << 20;

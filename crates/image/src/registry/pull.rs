@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::{Document, MAX_DOCUMENT, Manifest, Remote, Session, document, pick, tell};
 use crate::config::Descriptor;
 use crate::error::{ImageError, Result};
-use crate::reference::Reference;
+use skep_types::reference::Reference;
 use crate::store::ImageStore;
 
 /// Layers fetched at the same time, as in Docker: more gain nothing on one line.

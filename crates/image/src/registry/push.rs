@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{Manifest, Session, authorise, tell};
 use crate::config::Descriptor;
 use crate::error::{ImageError, Result};
-use crate::reference::Reference;
+use skep_types::reference::Reference;
 use crate::store::ImageStore;
 
 /// Bytes of one piece on the wire: registries that store in parts want at least 5 MiB.

@@ -7,7 +7,7 @@ use skep_state::{Key, Op, Store, Transaction};
 use skep_types::control::{Code, ControlError, ControlResponse};
 use skep_types::object::{JobStatus, Service, UpdateState, UpdateStatus, Version};
 use skep_types::spec::{ServiceSpec, TaskSpec};
-use skep_types::{ServiceId, Time};
+use skep_types::{ServiceId, Time, names};
 
 use super::{lookup, validate};
 use crate::error::{WriteError, rpc};
@@ -47,12 +47,15 @@ pub(crate) fn out_of_sequence() -> ControlError {
 
 pub(crate) async fn create(s: &Shared, spec: &ServiceSpec) -> Result<ControlResponse, ControlError> {
     let id = ServiceId(s.clock.new_id());
+    let nameless = spec.name.is_empty().then(|| s.clock.random());
     let mut spec = spec.clone();
-    if spec.name.is_empty() {
-        spec.name = format!("service_{}", id.short());
-    }
-    let spec = &spec;
     s.decide(|store| -> Result<_, No> {
+        if let Some(dice) = nameless {
+            // The first one that is free: there are fewer services than numbers.
+            let names = (0..).map(|attempt| names::random_name(dice, attempt));
+            spec.name = names.into_iter().find(|n| store.service_by_name(n).is_none()).unwrap_or_default();
+        }
+        let spec = &spec;
         validate::service(store, spec, None)?;
         if store.service_by_name(&spec.name).is_some() {
             let text = format!("name conflicts with an existing object: service {} already exists", spec.name);

@@ -6,17 +6,14 @@ use std::collections::BTreeSet;
 use skep_plan::constraint::Constraint;
 use skep_state::Store;
 use skep_types::control::{Code, ControlError};
-use skep_types::spec::{EndpointMode, Labels, PublishMode, Resources, ServiceSpec, UpdateConfig};
-use skep_types::{ServiceId, template};
+use skep_types::reference::Reference;
+use skep_types::spec::{ContainerSpec, EndpointMode, Labels, PublishMode, Resources, ServiceSpec, UpdateConfig};
+use skep_types::{ServiceId, limits, template};
 
 use crate::error::{invalid, rpc};
 
 /// Longest name, a DNS label's.
 const MAX_NAME: usize = 63;
-/// Smallest CPU share, 0.001 of a core.
-const MIN_CPU: u64 = 1_000_000;
-/// Smallest memory limit.
-const MIN_MEMORY: u64 = 4 * 1024 * 1024;
 
 /// A name that can be part of a DNS name.
 pub(crate) fn name(n: &str) -> Result<(), ControlError> {
@@ -38,16 +35,13 @@ pub(crate) fn name(n: &str) -> Result<(), ControlError> {
 pub(crate) fn service(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) -> Result<(), ControlError> {
     name(&spec.name)?;
     labels(&spec.labels)?;
-    if spec.task.container.image.is_empty() {
-        return Err(invalid("ContainerSpec: image reference must be provided"));
-    }
     resources(&spec.task.resources)?;
-    if spec.mode.is_job() && (spec.update.is_some() || spec.rollback.is_some()) {
-        return Err(invalid("Jobs may not have an update config"));
-    }
-    template::check(&spec.task.container).map_err(invalid)?;
     for c in &spec.task.placement.constraints {
         Constraint::parse(c).map_err(invalid)?;
+    }
+    container(&spec.task.container)?;
+    if spec.mode.is_job() && (spec.update.is_some() || spec.rollback.is_some()) {
+        return Err(invalid("Jobs may not have an update config"));
     }
     for u in [&spec.update, &spec.rollback].into_iter().flatten() {
         update(u)?;
@@ -61,7 +55,13 @@ pub(crate) fn service(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) 
             return Err(invalid(format!("Service cannot be explicitly attached to the ingress network \"{}\"", net.spec.name)));
         }
     }
-    ports_are_free(store, spec, id)
+    ports_are_free(store, spec, id)?;
+    let publishes = spec.endpoint.ports.iter().any(|p| p.mode == PublishMode::Ingress);
+    if publishes && store.ingress().is_none() {
+        let text = "service needs ingress network, but no ingress network is present";
+        return Err(rpc(Code::FailedPrecondition, text));
+    }
+    Ok(())
 }
 
 fn labels(l: &Labels) -> Result<(), ControlError> {
@@ -69,18 +69,26 @@ fn labels(l: &Labels) -> Result<(), ControlError> {
 }
 
 fn resources(r: &Resources) -> Result<(), ControlError> {
-    for cpu in [r.limit_nano_cpus, r.reserve_nano_cpus] {
-        if cpu != 0 && cpu < MIN_CPU {
-            let cores = cpu as f64 / 1e9;
-            return Err(invalid(format!("invalid cpu value {cores}: Must be at least 0.001")));
-        }
-    }
-    for m in [r.limit_memory, r.reserve_memory] {
-        if m != 0 && m < MIN_MEMORY {
-            return Err(invalid(format!("invalid memory value {m}: Must be at least 4MiB")));
-        }
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    for (cpus, memory) in [(r.limit_nano_cpus, r.limit_memory), (r.reserve_nano_cpus, r.reserve_memory)] {
+        limits::nano_cpus(signed(cpus)).and_then(|_| limits::memory(signed(memory))).map_err(invalid)?;
     }
     Ok(())
+}
+
+fn container(c: &ContainerSpec) -> Result<(), ControlError> {
+    template::check(c).map_err(invalid)?;
+    if c.image.is_empty() {
+        return Err(invalid("ContainerSpec: image reference must be provided"));
+    }
+    if Reference::parse(&c.image).is_err() {
+        return Err(invalid(format!("ContainerSpec: {:?} is not a valid repository/tag", c.image)));
+    }
+    let mut targets = BTreeSet::new();
+    match c.mounts.iter().find(|m| !targets.insert(&m.target)) {
+        Some(twice) => Err(invalid(format!("ContainerSpec: duplicate mount point: {}", twice.target))),
+        None => Ok(()),
+    }
 }
 
 fn update(u: &UpdateConfig) -> Result<(), ControlError> {

@@ -113,7 +113,8 @@ impl fmt::Display for Reference {
 }
 
 /// A full name as users write it.
-pub(crate) fn familiar(name: &str) -> &str {
+#[must_use]
+pub fn familiar(name: &str) -> &str {
     let name = name.strip_prefix("docker.io/").unwrap_or(name);
     // `library/x/y` is someone's path, not an official image
     name.strip_prefix("library/").filter(|rest| !rest.contains('/')).unwrap_or(name)
@@ -151,7 +152,8 @@ fn valid_tag(text: &str) -> bool {
 }
 
 /// Only SHA-256: nothing else is in use.
-pub(crate) fn valid_digest(text: &str) -> bool {
+#[must_use]
+pub fn valid_digest(text: &str) -> bool {
     let hex = |t: &str| t.len() == 64 && t.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     text.strip_prefix("sha256:").is_some_and(hex)
 }

@@ -1,4 +1,4 @@
-//! Names and ids of containers.
+//! Names that nobody chose, and which names containers may have.
 
 const ADJECTIVES: &[&str] = &[
     "amber", "bold", "brave", "bright", "brisk", "calm", "clever", "cosy", "daring", "eager", "earnest", "fair", "fleet",
