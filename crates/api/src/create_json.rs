@@ -71,8 +71,14 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
         return Err(Failure::unbuilt(format!("the log driver {driver}")));
     }
     let bindings: BTreeMap<String, Option<Vec<Value>>> = f.get("PortBindings")?;
-    let mounts = f.objects("Mounts")?.into_iter().map(|m| mount(m, |kind| format!("invalid mount config for type {kind:?}: mount type unknown")));
+    let mounts = f
+        .objects("Mounts")?
+        .into_iter()
+        .map(|m| mount(m, |kind| format!("invalid mount config for type {kind:?}: mount type unknown")));
     let mounts = mounts.collect::<Handled<Vec<_>>>()?;
+    if let Some(driver) = mounts.iter().find_map(|m| m.volume_driver.as_ref()) {
+        return Err(Failure::unbuilt(format!("the volume driver {driver}")));
+    }
     for (key, fits) in [("IpcMode", ["", "private", "shareable"]), ("CgroupnsMode", ["", "host", "private"])] {
         let value: String = f.get(key)?;
         if !fits.contains(&value.as_str()) {
@@ -147,15 +153,13 @@ pub(crate) fn mount(mut f: Fields, unknown: impl Fn(&str) -> String) -> Handled<
     }
     let mut driver = volume.object("DriverConfig")?;
     let name: String = driver.get("Name")?;
-    if !matches!(name.as_str(), "" | "local") {
-        return Err(Failure::unbuilt(format!("the volume driver {name}")));
-    }
     let out = Mount {
         kind,
         source: f.get("Source")?,
         target: f.get("Target")?,
         read_only: f.get("ReadOnly")?,
         volume_labels: volume.get("Labels")?,
+        volume_driver: (!matches!(name.as_str(), "" | "local")).then_some(name),
         no_copy: volume.get("NoCopy")?,
         tmpfs_size: tmpfs.number("SizeBytes")?,
         tmpfs_mode: tmpfs.get("Mode")?,

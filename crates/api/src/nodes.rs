@@ -59,10 +59,7 @@ fn shown(view: &NodeView) -> Value {
             "Resources": {"NanoCPUs": n.description.nano_cpus, "MemoryBytes": n.description.memory},
             "Engine": {
                 "EngineVersion": n.description.engine_version, "Labels": n.description.engine_labels,
-                "Plugins": [
-                    plugin("Log", "json-file"), plugin("Network", "bridge"), plugin("Network", "host"),
-                    plugin("Network", "null"), plugin("Network", "overlay"), plugin("Volume", "local"),
-                ],
+                "Plugins": n.description.plugins.iter().map(|(kind, name)| plugin(kind, name)).collect::<Vec<_>>(),
             },
             "TLSInfo": n.description.tls.as_ref().map_or_else(|| json!({}), tls_json),
         },

@@ -95,17 +95,17 @@ fn task(mut f: Fields) -> Handled<TaskSpec> {
         "plugin" | "attachment" => return Err(Failure::unbuilt("a service that runs no containers")),
         _ => return Err(Failure::invalid("unsupported runtime")),
     }
-    if let Some(mut log) = f.object_option("LogDriver")? {
-        let name: String = log.get("Name")?;
-        let options: BTreeMap<String, String> = log.get("Options")?;
-        if !matches!(name.as_str(), "" | "json-file") || !options.is_empty() {
-            return Err(Failure::unbuilt("--log-driver and --log-opt of a service"));
-        }
+    let mut log = f.object("LogDriver")?;
+    let name: String = log.get("Name")?;
+    let options: BTreeMap<String, String> = log.get("Options")?;
+    if name == "none" || !options.is_empty() {
+        // A driver that no node has is the scheduler's to refuse, as in Docker; these the nodes would have to know.
+        return Err(Failure::unbuilt("a service with --log-driver none or --log-opt"));
     }
+    log.finish()?;
     let spec = TaskSpec {
         container: container(
-            f.object_option("ContainerSpec")?
-                .ok_or_else(|| Failure::invalid("mismatched Runtime and *Spec fields"))?,
+            f.object_option("ContainerSpec")?.ok_or_else(|| Failure::invalid("mismatched Runtime and *Spec fields"))?,
         )?,
         resources: resources(f.object("Resources")?)?,
         restart: f.object_option("RestartPolicy")?.map(restart).transpose()?,
@@ -113,6 +113,7 @@ fn task(mut f: Fields) -> Handled<TaskSpec> {
         networks: Vec::new(),
         force_update: f.get("ForceUpdate")?,
         registry_auth: None,
+        log_driver: (!name.is_empty()).then_some(name),
     };
     f.finish()?;
     Ok(spec)
@@ -131,7 +132,9 @@ fn container(mut f: Fields) -> Handled<ContainerSpec> {
         tty: f.get("TTY")?,
         open_stdin: f.get("OpenStdin")?,
         read_only: f.get("ReadOnly")?,
-        mounts: f.objects("Mounts")?.into_iter()
+        mounts: f
+            .objects("Mounts")?
+            .into_iter()
             .map(|m| mount(m, |kind| format!("invalid MountType: {kind:?}")))
             .collect::<Handled<Vec<_>>>()?,
         stop_signal: f.get("StopSignal")?,
@@ -273,7 +276,8 @@ fn endpoint(mut f: Fields) -> Handled<EndpointSpec> {
             "host" => PublishMode::Host,
             other => return Err(invalid(format!("EndpointSpec: invalid publish mode: {other:?}"))),
         };
-        let port = |n: u64| u16::try_from(n).map_err(|_| invalid(format!("EndpointSpec: invalid port {n}: it must be at most 65535")));
+        let port =
+            |n: u64| u16::try_from(n).map_err(|_| invalid(format!("EndpointSpec: invalid port {n}: it must be at most 65535")));
         ports.push(PortConfig {
             name: p.get("Name")?,
             protocol,

@@ -26,6 +26,9 @@ pub(crate) fn mount(m: &Mount) -> Value {
     if m.no_copy || !m.volume_labels.is_empty() {
         out["VolumeOptions"] = json!({"NoCopy": m.no_copy, "Labels": m.volume_labels});
     }
+    if let Some(driver) = &m.volume_driver {
+        out["VolumeOptions"]["DriverConfig"] = json!({"Name": driver});
+    }
     if m.tmpfs_size != 0 || m.tmpfs_mode != 0 {
         out["TmpfsOptions"] = json!({"SizeBytes": m.tmpfs_size, "Mode": m.tmpfs_mode});
     }
@@ -149,6 +152,9 @@ pub(crate) fn task(t: &TaskSpec, defaults: bool) -> Value {
     }
     if !networks.is_empty() {
         out["Networks"] = Value::Array(networks);
+    }
+    if let Some(driver) = &t.log_driver {
+        out["LogDriver"] = json!({"Name": driver});
     }
     out
 }

@@ -11,7 +11,7 @@ use skep_raft::{
     DirStorage, Key, KeyRing, MessageKind, Peer, Raft, RaftConfig, SnapshotFn, StateMachine, Transport, TransportError,
 };
 use skep_state::{Dump, Op, Store, Transaction};
-use skep_types::object::{Attachment, Meta, Node, Service, Task, TaskState, TaskStatus};
+use skep_types::object::{Attachment, Node, Service, Task, TaskState, TaskStatus};
 use skep_types::spec::{Availability, EndpointSpec, Role, ServiceMode, ServiceSpec, TaskSpec};
 use skep_types::{Ipv4Net, NetworkId, NodeId, ServiceId, TaskId, Time};
 
@@ -95,24 +95,12 @@ fn task(i: u128, nodes: u128) -> Task {
     // Below 2^24 tasks, one address each in 10.0.0.0/8.
     let addr = Ipv4Net::new(std::net::Ipv4Addr::from(0x0a00_0000 + i as u32 + 2), 8);
     Task {
-        id: TaskId(i + 1),
-        meta: Meta::default(),
-        service: ServiceId(service),
-        service_name: format!("service{service}"),
-        pinned: false,
-        iteration: None,
-        host_ports: Default::default(),
-        generic: Default::default(),
-        update: None,
-        given_up: Default::default(),
         slot: (i % TASKS_OF_A_SERVICE) as u64 + 1,
-        revision: 1,
         node: Some(NodeId(i % nodes + 1)),
-        desired: TaskState::Running,
         status: TaskStatus { state: TaskState::Running, message: "started".into(), ..TaskStatus::default() },
         networks: vec![Attachment { network: NetworkId(1), addr }],
-        not_before: None,
         running_since: Some(Time(1)),
+        ..Task::new(TaskId(i + 1), ServiceId(service), &format!("service{service}"))
     }
 }
 

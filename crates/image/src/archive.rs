@@ -18,9 +18,9 @@ use crate::config::{
 };
 use crate::error::{ImageError, Result};
 use crate::layers::read_bounded;
-use skep_types::reference::Reference;
 use crate::registry::pick;
 use crate::store::ImageStore;
+use skep_types::reference::Reference;
 
 /// Entries of an archive: some per layer of some hundred images.
 const MAX_ENTRIES: usize = 1_000_000;

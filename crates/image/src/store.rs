@@ -11,8 +11,8 @@ use crate::config::{ImageConfig, Manifest};
 use crate::error::{ImageError, Result};
 use crate::index::{Image, Index, Layer, full_tag, short};
 use crate::layers::Layers;
-use skep_types::reference::Reference;
 use crate::registry::RegistryOptions;
+use skep_types::reference::Reference;
 
 /// The images of one host.
 #[derive(Debug)]

@@ -125,7 +125,7 @@ fn needs_a_look(old: Option<&Task>, new: Option<&Task>) -> bool {
 fn seen(n: &Node) -> impl PartialEq {
     let d = &n.description;
     let host = (d.hostname.clone(), d.os.clone(), d.architecture.clone(), d.nano_cpus, d.memory);
-    let labels = (n.spec.labels.clone(), d.engine_labels.clone(), d.generic.clone());
+    let labels = (n.spec.labels.clone(), d.engine_labels.clone(), d.generic.clone(), d.plugins.clone());
     (n.state, n.spec.availability, n.role, n.addr, n.ingress_addr.is_some(), host, labels)
 }
 

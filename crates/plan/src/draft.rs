@@ -6,10 +6,10 @@ use std::sync::Arc;
 use skep_state::{Key, Op, Store, Transaction};
 use skep_types::object::{Network, Service, SlotKey, Task};
 use skep_types::spec::TaskSpec;
-use skep_types::{Ipv4Net, NetworkId, ServiceId, TaskId, Time};
+use skep_types::{Ipv4Net, NetworkId, NodeId, ServiceId, TaskId, Time};
 
-use crate::weight;
 use crate::{Dirty, Due, Plan};
+use crate::{drain, weight};
 
 /// Most bytes in one plan by estimate, so that the transaction stays below the log's limit of 1.5 MiB. The rest is planned at
 /// once afterwards.
@@ -37,6 +37,10 @@ pub(crate) struct Draft<'a> {
     pub(crate) rest: Dirty,
     /// Where to look for the next free address of a network: those below were taken when this plan began.
     cursors: BTreeMap<NetworkId, u32>,
+    /// Services that may have tasks to move from nodes that are drained by update order.
+    pub(crate) moving: BTreeSet<ServiceId>,
+    /// Those nodes, once they were asked for.
+    gentle: Option<Vec<NodeId>>,
 }
 
 impl<'a> Draft<'a> {
@@ -54,6 +58,8 @@ impl<'a> Draft<'a> {
             share: MAX_BYTES,
             rest: Dirty::default(),
             cursors: BTreeMap::new(),
+            moving: BTreeSet::new(),
+            gentle: None,
         }
     }
 
@@ -83,6 +89,11 @@ impl<'a> Draft<'a> {
         let found = self.work.free_address(n, from)?;
         self.cursors.insert(n.id, found);
         n.subnet.nth(found).map(|a| Ipv4Net::new(a, n.subnet.prefix))
+    }
+
+    /// The nodes that are drained by update order. A plan changes none of that.
+    pub(crate) fn gentle_nodes(&mut self) -> Vec<NodeId> {
+        self.gentle.get_or_insert_with(|| drain::gentle_nodes(self.work.nodes())).clone()
     }
 
     pub(crate) fn new_id(&mut self) -> u128 {

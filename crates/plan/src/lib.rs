@@ -11,6 +11,7 @@ pub mod constraint;
 mod create;
 mod dirty;
 mod draft;
+mod drain;
 mod global;
 mod job;
 mod node_down;
@@ -92,6 +93,7 @@ pub fn plan(store: &Store, dirty: &Dirty, now: Time, ids: &mut dyn FnMut() -> u1
             one(&mut d, *s, *key);
         }
         rolling_update::run(&mut d, *s, false);
+        drain::run(&mut d, *s);
         reaper::forget_revisions(&mut d, *s);
     }
     d.end_shares();
@@ -120,6 +122,7 @@ fn whole(d: &mut Draft<'_>, id: ServiceId) {
         ServiceMode::GlobalJob => global::run(d, &service),
     }
     rolling_update::run(d, id, true);
+    drain::run(d, id);
     reaper::forget_revisions(d, id);
 }
 
@@ -159,6 +162,7 @@ fn tend(d: &mut Draft<'_>, service: &Service, key: SlotKey) {
     let s = slot::slot(&d.work, service.id, key);
     restart::replace_dead(d, service, &s);
     restart::release(d, service, key);
+    drain::note(d, service, &s);
     reaper::run(d, service.id, key);
 }
 

@@ -3,18 +3,20 @@
 
 use std::time::Duration;
 
-use skep_types::Time;
 use skep_types::object::{Service, SlotKey, Task, TaskState};
 use skep_types::spec::{Availability, RestartCondition, RestartPolicy};
+use skep_types::{Time, options};
 
 use crate::constraint::fits_all;
 use crate::create::{Place, create};
 use crate::draft::Draft;
 use crate::slot::{Slot, slot};
-use crate::{has_stopped, is_lost};
+use crate::{drain, has_stopped, is_lost};
 
 /// A replacement waits at most this long for the task before it to stop.
 const STOP_WAIT: Duration = Duration::from_secs(60);
+/// What a growing delay grows from at least: zero would stay zero.
+const LEAST_GROWING: Duration = Duration::from_secs(1);
 
 /// Whether a task that ended may be replaced under a policy, its history aside.
 #[must_use]
@@ -50,15 +52,15 @@ pub(crate) fn allowed(p: &RestartPolicy, slot: &Slot, t: &Task) -> bool {
 }
 
 /// Why a task that is meant to live cannot go on, and whether its replacement need not wait for the policy's delay.
-fn loss(d: &Draft<'_>, t: &Task) -> Option<(Option<&'static str>, bool)> {
+fn loss(d: &Draft<'_>, service: &Service, t: &Task) -> Option<(Option<&'static str>, bool)> {
     let given = t.node.filter(|_| t.status.state >= TaskState::Assigned);
     if let Some(id) = given {
         let node = d.work.node(id);
         if is_lost(&d.work, id) {
             return Some((None, true));
         }
-        if node.is_some_and(|n| n.spec.availability == Availability::Drain) {
-            return Some((None, true));
+        if let Some(n) = node.filter(|n| n.spec.availability == Availability::Drain) {
+            return (!drain::stays(service, n, t)).then_some((None, true));
         }
     }
     if t.status.state.is_terminal() {
@@ -78,6 +80,19 @@ fn loss(d: &Draft<'_>, t: &Task) -> Option<(Option<&'static str>, bool)> {
     short.then_some((Some("assigned node no longer has the resources"), true))
 }
 
+/// How many tasks of a place have crashed in a row with `t`, and how long its replacement waits: the policy's delay, doubled for
+/// each crash before it if the service wants that. One that ran for longer than the longest delay has not crashed.
+fn next_delay(service: &Service, p: &RestartPolicy, t: &Task) -> (u32, Option<Duration>) {
+    let Some(longest) = options::backoff(&service.spec.labels) else { return (0, Some(p.delay)) };
+    let ran = t.running_since.map_or(Duration::ZERO, |since| t.status.timestamp.since(since));
+    let before = if ran > longest { 0 } else { t.crashes };
+    if before == 0 {
+        return (1, Some(p.delay));
+    }
+    let doubled = p.delay.max(LEAST_GROWING).saturating_mul(1u32.checked_shl(before).unwrap_or(u32::MAX));
+    (before.saturating_add(1), Some(doubled.min(longest.max(p.delay))))
+}
+
 /// Replaces the tasks of a place that died, or whose node is gone, gives its tasks away, or fits no longer.
 pub(crate) fn replace_dead(d: &mut Draft<'_>, service: &Service, slot: &Slot) {
     let mut replaced = false;
@@ -85,7 +100,7 @@ pub(crate) fn replace_dead(d: &mut Draft<'_>, service: &Service, slot: &Slot) {
         if service.spec.mode.is_job() && t.status.state == TaskState::Complete {
             continue;
         }
-        let Some((why, at_once)) = loss(d, t) else { continue };
+        let Some((why, at_once)) = loss(d, service, t) else { continue };
         let p = policy(d, service, t);
         let replace = allowed(&p, slot, t);
         d.edit(t.id, |t| {
@@ -95,8 +110,12 @@ pub(crate) fn replace_dead(d: &mut Draft<'_>, service: &Service, slot: &Slot) {
         // Another one of the place lives, if this is in the middle of an update.
         let alone = slot.wanted().filter(|x| !x.status.state.is_terminal()).all(|x| x.id == t.id);
         if replace && alone && !replaced {
-            let not_before = if at_once { None } else { Some(d.now.after(p.delay)) };
-            create(d, service, Place::of(t), TaskState::Ready, not_before);
+            let (crashes, delay) = if at_once { (t.crashes, None) } else { next_delay(service, &p, t) };
+            let not_before = delay.map(|wait| d.now.after(wait));
+            if let Some(new) = create(d, service, Place::of(t), TaskState::Ready, not_before) {
+                let takes_over = t.takes_over;
+                d.edit(new, |n| (n.crashes, n.takes_over) = (crashes, takes_over));
+            }
             replaced = true;
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use skep_state::Store;
 use skep_types::object::{Service, SlotKey, Task, TaskState, UpdateState, UpdateStatus};
 use skep_types::spec::{FailureAction, TaskSpec, UpdateConfig, UpdateOrder};
-use skep_types::{ServiceId, Time};
+use skep_types::{ServiceId, Time, options};
 
 use crate::constraint::Constraint;
 use crate::create::{Place, create};
@@ -21,7 +21,7 @@ use crate::slot::{Slot, slots};
 use crate::{allocate, reaper, restart};
 
 /// Tasks that do not run yet come after all times.
-const NOT_YET: Time = Time(i64::MAX);
+pub(crate) const NOT_YET: Time = Time(i64::MAX);
 const EVER: Time = Time(i64::MIN);
 
 /// Takes an update further by one step. `whole`: a new spec, or a look from time to time, which finds more than the tasks of
@@ -59,7 +59,13 @@ pub(crate) fn run(d: &mut Draft<'_>, id: ServiceId, whole: bool) {
         return;
     }
     let config = if rollback { &service.spec.rollback } else { &service.spec.update };
-    let u = Update { since: status.started_at, slots: status.slots, config: config.clone().unwrap_or_default(), rollback };
+    let u = Update {
+        since: status.started_at,
+        slots: status.slots,
+        config: config.clone().unwrap_or_default(),
+        deadline: options::deadline(&service.spec.labels),
+        rollback,
+    };
     if u.judge(d, &service) {
         return;
     }
@@ -171,6 +177,8 @@ struct Update {
     since: Time,
     slots: u64,
     config: UpdateConfig,
+    /// How long it may go without progress.
+    deadline: Option<Duration>,
     rollback: bool,
 }
 
@@ -207,6 +215,9 @@ impl Update {
     /// that time.
     fn has_failed(&self, d: &mut Draft<'_>, s: &Service, t: &Task) -> bool {
         let monitor = self.config.monitor;
+        if self.is_overdue(d, s, t) {
+            return true;
+        }
         if t.status.state < TaskState::Assigned {
             if t.desired == TaskState::Ready {
                 // It waits for the one before it, whose port or share of the node it may need.
@@ -224,6 +235,30 @@ impl Update {
             && t.running_since.is_none_or(|at| t.status.timestamp < at.after(monitor))
     }
 
+    /// Whether a new task had the whole deadline to come to run, and does not.
+    fn is_overdue(&self, d: &mut Draft<'_>, s: &Service, t: &Task) -> bool {
+        let Some(deadline) = self.deadline.filter(|_| t.status.state < TaskState::Running) else { return false };
+        let due = t.meta.created_at.after(deadline);
+        if d.now < due {
+            d.wake(due, s.id, t.slot_key());
+        }
+        d.now >= due
+    }
+
+    /// Whether `overdue`, a task that is, is the sign of an update that stands still: no other came to run in that time either.
+    fn stands_still(&self, d: &mut Draft<'_>, s: &Service, overdue: &Task) -> bool {
+        let deadline = self.deadline.unwrap_or_default();
+        let from = Time(d.now.0.saturating_sub(i64::try_from(deadline.as_nanos()).unwrap_or(i64::MAX)));
+        let progress = self.settled(d, s, from).into_iter().filter_map(|t| t.running_since).max();
+        match progress.map(|at| at.after(deadline)).filter(|due| d.now < *due) {
+            Some(due) => {
+                d.wake(due, s.id, overdue.slot_key());
+                false
+            }
+            None => true,
+        }
+    }
+
     /// Counts failures and acts on them. Returns whether the update ended by that.
     fn judge(&self, d: &mut Draft<'_>, s: &Service) -> bool {
         if self.config.failure_action == FailureAction::Continue {
@@ -233,13 +268,18 @@ impl Update {
         all.extend(self.unsettled(d, s));
         all.retain(|t| self.has_failed(d, s, t));
         let Some(last) = all.iter().max_by_key(|t| (t.status.timestamp, t.id)) else { return false };
+        let overdue = all.iter().find(|t| self.is_overdue(d, s, t)).cloned();
+        let stands_still = overdue.is_some_and(|t| self.stands_still(d, s, &t));
         // A few thousand at most: exact in 32 bits.
-        if all.len() as f32 / self.slots as f32 <= self.config.max_failure_ratio {
+        if !stands_still && all.len() as f32 / self.slots as f32 <= self.config.max_failure_ratio {
             return false;
         }
         let mut next = s.clone();
         let Some(status) = next.update_status.as_mut() else { return false };
-        let why = format!("due to failure or early termination of task {}", last.id);
+        let why = match self.deadline {
+            Some(deadline) if stands_still => format!("due to no progress within {deadline:?}"),
+            _ => format!("due to failure or early termination of task {}", last.id),
+        };
         match (self.rollback, self.config.failure_action) {
             (true, _) => {
                 status.state = UpdateState::RollbackPaused;
@@ -328,6 +368,10 @@ impl Update {
     fn create(&self, d: &mut Draft<'_>, s: &Service, place: Place, desired: TaskState) {
         if let Some(id) = create(d, s, place, desired, None) {
             d.edit(id, |t| t.update = Some(self.since));
+            if let (Some(t), Some(deadline)) = (d.work.task(id), self.deadline) {
+                let key = t.slot_key();
+                d.wake(d.now.after(deadline), s.id, key);
+            }
             // One more in the place may be one too many for its history.
             if let Some(key) = d.work.task(id).map(|t| t.slot_key()) {
                 reaper::run(d, s.id, key);

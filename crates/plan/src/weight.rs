@@ -55,10 +55,14 @@ fn template(t: &TaskSpec) -> usize {
     let c = &t.container;
     let lists = [&c.command, &c.args, &c.env, &c.hosts, &t.placement.constraints, &t.placement.preferences];
     let lists: usize = lists.into_iter().map(texts).sum();
-    let mounts: usize = c.mounts.iter().map(|m| PART + m.source.len() + m.target.len() + labels(&m.volume_labels)).sum();
+    let mounts: usize = c
+        .mounts
+        .iter()
+        .map(|m| PART + texts([&m.source, &m.target].into_iter().chain(&m.volume_driver)) + labels(&m.volume_labels))
+        .sum();
     let networks: usize = t.networks.iter().map(|n| PART + texts(&n.aliases)).sum();
     let single = texts([&c.image, &c.hostname, &c.dir, &c.user, &c.stop_signal]);
-    let auth = t.registry_auth.as_ref().map_or(0, String::len);
+    let auth = texts(t.registry_auth.iter().chain(&t.log_driver));
     let generic = texts(t.resources.reserve_generic.keys());
     OBJECT * 2 + labels(&c.labels) + lists + mounts + networks + single + auth + generic + t.placement.platforms.len() * 32
 }

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod names;
 pub mod net;
 pub mod object;
+pub mod options;
 pub mod reference;
 pub mod secret;
 pub mod spec;

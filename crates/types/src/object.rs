@@ -141,6 +141,9 @@ pub struct NodeDescription {
     /// What it has besides CPU and memory.
     #[serde(default)]
     pub generic: Vec<GenericResource>,
+    /// Drivers that it has, by kind (`Log`, `Network`, `Volume`) and name.
+    #[serde(default)]
+    pub plugins: Vec<(String, String)>,
     /// What it trusts, and who issued its certificate.
     #[serde(default)]
     pub tls: Option<TlsInfo>,

@@ -203,6 +203,9 @@ pub struct TaskSpec {
     /// Registry credentials for the nodes' pulls, as sent in `X-Registry-Auth`; never shown.
     #[serde(default)]
     pub registry_auth: Option<String>,
+    /// Log driver, if one is asked for; only nodes that have it are used.
+    #[serde(default)]
+    pub log_driver: Option<String>,
 }
 
 /// A container of a service.
@@ -287,6 +290,9 @@ pub struct Mount {
     /// Labels for a volume created by this mount.
     #[serde(default)]
     pub volume_labels: Labels,
+    /// Driver of a volume, if another than `local` is asked for; only nodes that have it are used.
+    #[serde(default)]
+    pub volume_driver: Option<String>,
     /// Do not copy the image's content into a new volume.
     #[serde(default)]
     pub no_copy: bool,

@@ -161,6 +161,12 @@ pub struct Task {
     /// Why the managers gave it up, if they did; shown when the task itself tells no error.
     #[serde(default)]
     pub given_up: Option<String>,
+    /// How many tasks before it in its place crashed in a row, if its service's restarts are delayed the longer for it.
+    #[serde(default)]
+    pub crashes: u32,
+    /// It takes over from a task on a node that is drained by update order, and does not run yet.
+    #[serde(default)]
+    pub takes_over: bool,
 }
 
 /// Which of its service's places a task fills: a number, or, for tasks that belong to nodes, the node. A service has only one
@@ -205,6 +211,8 @@ impl Task {
             generic: vec![],
             update: None,
             given_up: None,
+            crashes: 0,
+            takes_over: false,
         }
     }
 

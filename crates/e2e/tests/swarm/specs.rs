@@ -37,6 +37,24 @@ fn wrong() -> Vec<Case> {
         ("Name", json!(long), 400, "!name must be 63 characters or fewer"),
         ("Name", json!(7), 400, "invalid JSON: cannot read a number as Name: invalid type: integer `7`, expected a string"),
         ("Labels", json!({"": "x"}), 400, "!label key must not be empty"),
+        (
+            "Labels",
+            json!({"skep.update.deadline": "soon"}),
+            400,
+            "!label skep.update.deadline=soon: the value must be a duration above zero, such as 90s or 1h30m",
+        ),
+        (
+            "Labels",
+            json!({"skep.restart": "5m"}),
+            400,
+            "!label skep.restart is no option of a service: those that begin with skep. are skep.restart.backoff, skep.update.deadline",
+        ),
+        (
+            "TaskTemplate.LogDriver.Name",
+            json!("none"),
+            501,
+            "a service with --log-driver none or --log-opt is not built yet in Skep",
+        ),
         ("Mode", json!({"Global": {}, "Replicated": {}}), 400, "must specify only one service mode"),
         ("Mode", json!({"GlobalJob": {}, "ReplicatedJob": {}}), 400, "must specify only one service mode"),
         ("Mode.Replicated.Replicas", json!(-1), 400, "!Number of replicas must be non-negative"),
@@ -49,7 +67,12 @@ fn wrong() -> Vec<Case> {
         ("TaskTemplate.Runtime", json!("plugin"), 501, "a service that runs no containers is not built yet in Skep"),
         ("TaskTemplate.ContainerSpec.Image", json!(""), 400, "!ContainerSpec: image reference must be provided"),
         ("TaskTemplate.ContainerSpec.Image", json!("UP/x:"), 400, "!ContainerSpec: \"UP/x:\" is not a valid repository/tag"),
-        ("TaskTemplate.ContainerSpec.Mounts", json!([mount("/a"), mount("/a")]), 400, "!ContainerSpec: duplicate mount point: /a"),
+        (
+            "TaskTemplate.ContainerSpec.Mounts",
+            json!([mount("/a"), mount("/a")]),
+            400,
+            "!ContainerSpec: duplicate mount point: /a",
+        ),
         ("TaskTemplate.ContainerSpec.Mounts", json!([{"Type": "x", "Target": "/a"}]), 400, "invalid MountType: \"x\""),
         (
             "TaskTemplate.ContainerSpec.Mounts",
@@ -92,7 +115,12 @@ fn wrong() -> Vec<Case> {
         ("TaskTemplate.Resources.Limits.NanoCPUs", json!(500_000), 400, "!invalid cpu value 0.0005: Must be at least 0.001"),
         ("TaskTemplate.Resources.Limits.NanoCPUs", json!(-1), 400, "!invalid cpu value -1e-09: Must be at least 0.001"),
         ("TaskTemplate.Resources.Reservations.NanoCPUs", json!(1), 400, "!invalid cpu value 1e-09: Must be at least 0.001"),
-        ("TaskTemplate.Resources.Limits.MemoryBytes", json!(4_194_303), 400, "!invalid memory value 4194303: Must be at least 4MiB"),
+        (
+            "TaskTemplate.Resources.Limits.MemoryBytes",
+            json!(4_194_303),
+            400,
+            "!invalid memory value 4194303: Must be at least 4MiB",
+        ),
         ("TaskTemplate.Resources.Reservations.MemoryBytes", json!(-5), 400, "!invalid memory value -5: Must be at least 4MiB"),
         (
             "TaskTemplate.Resources.Reservations.GenericResources",
@@ -158,8 +186,18 @@ fn wrong() -> Vec<Case> {
             "!EndpointSpec: invalid port 70000: it must be at most 65535",
         ),
         ("EndpointSpec.Ports", json!([{"TargetPort": 80, "Protocol": "x"}]), 400, "!EndpointSpec: invalid protocol: \"x\""),
-        ("EndpointSpec.Ports", json!([{"TargetPort": 80, "Protocol": "sctp"}]), 501, "publishing sctp ports is not built yet in Skep"),
-        ("EndpointSpec.Ports", json!([{"TargetPort": 80, "PublishMode": "x"}]), 400, "!EndpointSpec: invalid publish mode: \"x\""),
+        (
+            "EndpointSpec.Ports",
+            json!([{"TargetPort": 80, "Protocol": "sctp"}]),
+            501,
+            "publishing sctp ports is not built yet in Skep",
+        ),
+        (
+            "EndpointSpec.Ports",
+            json!([{"TargetPort": 80, "PublishMode": "x"}]),
+            400,
+            "!EndpointSpec: invalid publish mode: \"x\"",
+        ),
     ]
 }
 
@@ -273,8 +311,16 @@ fn bad_specs_change_nothing() {
     refuses(&bed, "DELETE", "/services/nothing", None, 404, "service nothing not found");
     refuses(&bed, "POST", "/services/create", Some(&json!([])), 400, "invalid JSON: the body must be an object, not an array");
 
+    // Nodes.
+    let node = bed.api("manager", "GET", "/nodes/self", None).unwrap_or_else(|e| panic!("{e}"));
+    let mut spec = node["Spec"].clone();
+    put(&mut spec, "Labels", json!({"skep.drain": "slowly"}));
+    let path = format!("/nodes/self/update?version={}", node["Version"]["Index"]);
+    refuses(&bed, "POST", &path, Some(&spec), 400, "!label skep.drain=slowly: the value must be update or at-once");
+
     // Cluster volumes.
-    let volume = json!({"Name": "v", "Driver": "csi", "ClusterVolumeSpec": {"AccessMode": {"Scope": "single", "MountVolume": {}}}});
+    let volume =
+        json!({"Name": "v", "Driver": "csi", "ClusterVolumeSpec": {"AccessMode": {"Scope": "single", "MountVolume": {}}}});
     let (status, text) = bed.refused("manager", "POST", "/volumes/create", Some(&volume));
     assert!(status == 501 && text.starts_with("cluster volumes (CSI) are not built yet in Skep"), "{status} {text}");
     let mounted = to("TaskTemplate.ContainerSpec.Mounts", json!([{"Type": "cluster", "Source": "group:g", "Target": "/a"}]));

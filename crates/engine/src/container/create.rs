@@ -8,9 +8,9 @@ use skep_types::names;
 use skep_types::spec::{MountKind, Protocol};
 
 use super::{Container, Record};
+use crate::Engine;
 use crate::error::{Result, conflict, internal, invalid};
 use crate::oci::{capabilities, merge_env};
-use crate::Engine;
 
 /// Smallest memory limit that the kernel lets a container start with, in bytes, as Docker refuses below it.
 const MIN_MEMORY: u64 = 6 << 20;

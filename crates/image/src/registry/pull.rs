@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use super::{Document, MAX_DOCUMENT, Manifest, Remote, Session, document, pick, tell};
 use crate::config::Descriptor;
 use crate::error::{ImageError, Result};
-use skep_types::reference::Reference;
 use crate::store::ImageStore;
+use skep_types::reference::Reference;
 
 /// Layers fetched at the same time, as in Docker: more gain nothing on one line.
 const PARALLEL: usize = 3;

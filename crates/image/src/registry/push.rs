@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use super::{Manifest, Session, authorise, tell};
 use crate::config::Descriptor;
 use crate::error::{ImageError, Result};
-use skep_types::reference::Reference;
 use crate::store::ImageStore;
+use skep_types::reference::Reference;
 
 /// Bytes of one piece on the wire: registries that store in parts want at least 5 MiB.
 const CHUNK: usize = 8 << 20;

@@ -2,15 +2,15 @@
 //! its quorum by a call.
 
 use skep_state::{Key, Op, Transaction};
-use skep_types::NodeId;
 use skep_types::control::{Code, ControlError, ControlResponse};
 use skep_types::object::{NodeState, Version};
 use skep_types::spec::{NodeSpec, Role};
+use skep_types::{NodeId, options};
 
 use super::lookup;
 use super::service::{No, out_of_sequence};
 use crate::ca;
-use crate::error::{WriteError, rpc};
+use crate::error::{WriteError, invalid, rpc};
 use crate::shared::Shared;
 
 /// Whether a manager may become a worker.
@@ -38,6 +38,7 @@ pub(crate) async fn update(
     version: Version,
     spec: &NodeSpec,
 ) -> Result<ControlResponse, ControlError> {
+    options::check_node(&spec.labels).map_err(invalid)?;
     s.decide(|store| -> Result<_, No> {
         let old = lookup::node(store, target)?;
         if old.meta.version != version {

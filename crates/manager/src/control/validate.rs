@@ -8,7 +8,7 @@ use skep_state::Store;
 use skep_types::control::{Code, ControlError};
 use skep_types::reference::Reference;
 use skep_types::spec::{ContainerSpec, EndpointMode, Labels, PublishMode, Resources, ServiceSpec, UpdateConfig};
-use skep_types::{ServiceId, limits, template};
+use skep_types::{ServiceId, limits, options, template};
 
 use crate::error::{invalid, rpc};
 
@@ -35,6 +35,7 @@ pub(crate) fn name(n: &str) -> Result<(), ControlError> {
 pub(crate) fn service(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) -> Result<(), ControlError> {
     name(&spec.name)?;
     labels(&spec.labels)?;
+    options::check_service(&spec.labels).map_err(invalid)?;
     resources(&spec.task.resources)?;
     for c in &spec.task.placement.constraints {
         Constraint::parse(c).map_err(invalid)?;

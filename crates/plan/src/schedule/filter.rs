@@ -1,7 +1,7 @@
 //! What a node must have to take a task, in the reference's order with its texts (`swarm-semantics` 5.2). Must never let a node
 //! pass that it could not look at whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use skep_state::Store;
@@ -18,6 +18,7 @@ use crate::schedule::generic;
 pub(super) enum Filter {
     Ready,
     Resource,
+    Plugin,
     Constraint,
     Platform,
     HostPort,
@@ -30,6 +31,7 @@ impl Filter {
         match self {
             Self::Ready => format!("{nodes} not available for new tasks"),
             Self::Resource => format!("insufficient resources on {nodes}"),
+            Self::Plugin => format!("missing plugin on {nodes}"),
             Self::Constraint => format!("scheduling constraints not satisfied on {nodes}"),
             Self::Platform => format!("unsupported platform on {nodes}"),
             Self::HostPort => format!("host-mode port already in use on {nodes}"),
@@ -58,11 +60,12 @@ pub(super) struct Group {
     constraints: Option<Vec<Constraint>>,
     platforms: Vec<(String, String)>,
     host_ports: Vec<(Protocol, u16)>,
+    volume_drivers: BTreeSet<String>,
     preferences: Vec<Preference>,
 }
 
-/// Constraints and platforms: what keeps a node away for good.
-pub(super) type PoolKey = (Vec<String>, Vec<(String, String)>);
+/// Constraints, platforms and drivers: what keeps a node away for good.
+pub(super) type PoolKey = (Vec<String>, Vec<(String, String)>, Vec<String>);
 
 /// A label whose values divide the nodes.
 enum Preference {
@@ -96,6 +99,7 @@ impl Group {
             constraints: p.constraints.iter().map(|c| Constraint::parse(c).ok()).collect(),
             platforms: p.platforms.iter().map(|(os, a)| (os.clone(), architecture(a))).collect(),
             host_ports: host_ports.map(|p| (p.protocol, p.published)).collect(),
+            volume_drivers: spec.container.mounts.iter().filter_map(|m| m.volume_driver.clone()).collect(),
             preferences: preferences.collect(),
             spec,
         })
@@ -144,6 +148,9 @@ impl Group {
 
     /// What of it no task that comes or goes will change.
     fn never(&self, n: &Node) -> Option<Filter> {
+        if !self.has_plugins(n) {
+            return Some(Filter::Plugin);
+        }
         if !self.constraints.as_ref().is_some_and(|all| all.iter().all(|c| c.fits(n))) {
             return Some(Filter::Constraint);
         }
@@ -153,13 +160,25 @@ impl Group {
     /// Groups with the same key can never use the same nodes; `None` if every node will do.
     pub(super) fn key(&self) -> Option<PoolKey> {
         let p = &self.spec.placement;
-        let any = p.constraints.is_empty() && p.platforms.is_empty();
-        (!any).then(|| (p.constraints.clone(), p.platforms.clone()))
+        let drivers = self.spec.log_driver.iter().chain(&self.volume_drivers).cloned().collect::<Vec<_>>();
+        let any = p.constraints.is_empty() && p.platforms.is_empty() && drivers.is_empty();
+        (!any).then(|| (p.constraints.clone(), p.platforms.clone(), drivers))
     }
 
     /// Whether a node could ever take a task of the group.
     pub(super) fn may_use(&self, n: &Node) -> bool {
         self.never(n).is_none()
+    }
+
+    /// Whether a node has the drivers. One that lists no log drivers is not asked for one, as in the reference.
+    fn has_plugins(&self, n: &Node) -> bool {
+        let has = |kind: &str, name: &str| {
+            let named = |other: &str| other == name || other.strip_suffix(":latest") == Some(name);
+            n.description.plugins.iter().any(|(k, other)| k == kind && named(other))
+        };
+        let lists_logs = || n.description.plugins.iter().any(|(k, _)| k == "Log");
+        self.spec.log_driver.as_ref().is_none_or(|l| has("Log", l) || !lists_logs())
+            && self.volume_drivers.iter().all(|v| has("Volume", v))
     }
 
     fn fits_platform(&self, n: &Node) -> bool {

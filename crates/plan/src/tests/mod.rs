@@ -14,6 +14,7 @@ use skep_types::{ClusterId, Ipv4Net, NetworkId, NodeId, ServiceId, TaskId, Time}
 use super::*;
 
 mod modes;
+mod options;
 mod placement;
 mod random;
 mod services;

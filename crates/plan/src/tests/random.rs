@@ -16,6 +16,12 @@ fn spec(dice: &[u8; 8]) -> impl Fn(&mut ServiceSpec) {
             2 => ServiceMode::GlobalJob,
             _ => ServiceMode::Replicated { replicas: u64::from(dice[1] % 9) },
         };
+        if dice[2] & 16 != 0 {
+            s.labels.insert("skep.restart.backoff".into(), "40s".into());
+        }
+        if dice[2] & 32 != 0 {
+            s.labels.insert("skep.update.deadline".into(), "20s".into());
+        }
         s.task.resources.reserve_nano_cpus = u64::from(dice[2] % 4) * 500_000_000;
         s.task.placement.max_replicas = if s.mode.is_global() { 0 } else { u64::from(dice[3] % 4) };
         if dice[3] & 16 != 0 {
@@ -56,7 +62,11 @@ fn happen(w: &mut World, (kind, i, node): (u8, u8, u128)) {
         1 | 2 => w.node(node, |n| n.state = NodeState::Ready),
         3 => {
             let to = [Availability::Active, Availability::Drain, Availability::Pause, Availability::Active][usize::from(i % 4)];
-            w.node(node, |n| n.spec.availability = to);
+            let drain = ["update", "at-once"][usize::from(i / 4 % 2)];
+            w.node(node, |n| {
+                n.spec.availability = to;
+                n.spec.labels.insert("skep.drain".into(), drain.into());
+            });
         }
         4 => w.node(node, |n| drop(n.spec.labels.insert("disk".into(), ["ssd", "hdd"][usize::from(i % 2)].into()))),
         5 => w.update(|s| match &mut s.mode {

@@ -28,6 +28,15 @@ const TASK_LABEL: &str = "com.docker.swarm.task.id";
 const NETWORK_WAIT: Duration = Duration::from_secs(30);
 /// How often it looks.
 const NETWORK_POLL: Duration = Duration::from_millis(20);
+/// The drivers that the engine has.
+const DRIVERS: [(&str, &str); 6] = [
+    ("Log", "json-file"),
+    ("Network", "bridge"),
+    ("Network", "host"),
+    ("Network", "null"),
+    ("Network", "overlay"),
+    ("Volume", "local"),
+];
 
 /// Runs tasks as containers of the engine.
 pub(crate) struct EngineExecutor {
@@ -250,6 +259,7 @@ impl Executor for EngineExecutor {
             engine_version: env!("CARGO_PKG_VERSION").to_owned(),
             engine_labels: self.labels.clone(),
             generic: self.generic.clone(),
+            plugins: DRIVERS.iter().map(|(kind, name)| ((*kind).to_owned(), (*name).to_owned())).collect(),
             // Told by the agent, which has the certificates.
             tls: None,
             certificate: None,
