@@ -390,15 +390,26 @@ impl Update {
         }
     }
 
+    /// Whether a task is the first in a place that the same new spec has added. Until such places serve, they are counted with
+    /// those that are replaced: with three replicas made six, and three at a time, the old ones serve until the new ones do.
+    fn is_added(&self, store: &Store, t: &Task) -> bool {
+        !self.made(t) && t.meta.created_at >= self.since && store.tasks_of_slot(t.service, t.slot_key()).nth(1).is_none()
+    }
+
     /// How many places are under way: their new task does not run yet, or the delay after it is not over.
     fn in_flight(&self, d: &mut Draft<'_>, s: &Service) -> usize {
         let mut count = self.under_way(d, s).len();
+        let not_yet = d.work.wanted(s.id, s.revision, NOT_YET..=NOT_YET).filter(|t| !t.status.state.is_terminal());
+        let added: Vec<Arc<Task>> = not_yet.filter(|t| self.is_added(&d.work, t)).cloned().collect();
+        count += added.iter().filter(|t| !self.has_failed(d, s, t)).count();
         let delay = self.config.delay;
         if delay.is_zero() {
             return count;
         }
         let from = Time(d.now.0.saturating_sub(i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX)));
-        for t in self.settled(d, s, from) {
+        let runs = d.work.wanted(s.id, s.revision, from..=Time(i64::MAX - 1));
+        let added: Vec<Arc<Task>> = runs.filter(|t| self.is_added(&d.work, t)).cloned().collect();
+        for t in self.settled(d, s, from).into_iter().chain(added) {
             let due = Self::settled_at(&t).after(delay);
             if d.now < due {
                 d.wake(due, s.id, t.slot_key());

@@ -53,6 +53,43 @@ fn a_failing_update_pauses_or_rolls_back() {
     }
 }
 
+#[test]
+fn places_that_are_added_with_an_update_come_first() {
+    let mut w = World::new(3);
+    let config = UpdateConfig { parallelism: 3, delay: Duration::from_secs(60), ..UpdateConfig::default() };
+    w.service(3, |s| s.update = Some(config));
+    w.settle();
+    w.update(|s| {
+        s.task.container.image = "two".into();
+        s.mode = ServiceMode::Replicated { replicas: 6 };
+    });
+    while w.plan() > 0 {}
+    // Nothing is taken away while the new places do not serve, nor in the delay after them.
+    assert_eq!(w.running().len(), 3);
+    w.settle();
+    assert_eq!(w.running().iter().filter(|t| t.revision == 2).count(), 3);
+    w.pass(59);
+    assert_eq!(w.running().iter().filter(|t| t.revision == 1).count(), 3);
+    w.pass(2);
+    assert_eq!(w.running().iter().filter(|t| t.revision == 2).count(), 6);
+    w.pass(90);
+    assert_eq!((w.running().len(), w.update_state()), (6, Some(UpdateState::Completed)));
+}
+
+#[test]
+fn places_that_are_added_and_find_no_node_hold_an_update_up_no_longer_than_its_monitor() {
+    let mut w = World::new(3);
+    w.service(3, |s| s.task.placement.max_replicas = 1);
+    w.settle();
+    w.update(|s| {
+        s.task.container.image = "two".into();
+        s.mode = ServiceMode::Replicated { replicas: 5 };
+    });
+    w.pass(60);
+    assert_eq!(w.running().iter().filter(|t| t.revision == 2).count(), 3);
+    assert_eq!(w.update_state(), Some(UpdateState::Completed));
+}
+
 /// The new tasks of a start-first update that has just begun.
 fn begin_start_first(w: &mut World, parallelism: u64, mode: Option<ServiceMode>) -> Vec<Arc<Task>> {
     let config = UpdateConfig { order: UpdateOrder::StartFirst, parallelism, ..UpdateConfig::default() };
