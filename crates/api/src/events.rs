@@ -17,8 +17,30 @@ use crate::filters::Filters;
 
 /// Events on their way to one client.
 const QUEUE: usize = 64;
-const FILTERS: [&str; 11] =
-    ["config", "container", "daemon", "event", "image", "label", "network", "node", "scope", "type", "volume"];
+const FILTERS: [&str; 14] = [
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
+];
+/// Those of them that name an object by its kind.
+const KINDS: [&str; 10] =
+    ["config", "container", "daemon", "image", "network", "node", "plugin", "secret", "service", "volume"];
+
+/// As far as an event reaches.
+fn scope(event: &Event) -> &'static str {
+    if event.swarm { "swarm" } else { "local" }
+}
 
 #[derive(Deserialize)]
 pub(crate) struct EventsQuery {
@@ -37,15 +59,15 @@ fn wanted(event: &Event, filters: &Filters) -> bool {
     };
     filters.any("type", |v| event.kind == v)
         && filters.any("event", |v| event.action == v || event.action.split(':').next() == Some(v))
-        && filters.any("scope", |v| v == "local")
-        && ["container", "image", "network", "volume", "daemon"].iter().all(|k| object(k))
+        && filters.any("scope", |v| v == scope(event))
+        && KINDS.iter().all(|k| object(k))
         && filters.labels("label", &event.attributes)
 }
 
 fn shown(event: &Event) -> Value {
     let mut out = json!({
         "Type": event.kind, "Action": event.action, "Actor": {"ID": event.id, "Attributes": event.attributes},
-        "scope": "local", "time": event.time.unix_seconds(), "timeNano": event.time.0,
+        "scope": scope(event), "time": event.time.unix_seconds(), "timeNano": event.time.0,
     });
     if event.kind == "container" {
         out["status"] = json!(event.action);

@@ -25,15 +25,20 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Tells of an event.
+    /// Tells of something that happened on this host just now.
     pub fn emit(&self, kind: &str, action: &str, id: &str, attributes: impl IntoIterator<Item = (String, String)>) {
-        let event = Event {
+        self.tell(Event {
             kind: kind.to_owned(),
             action: action.to_owned(),
             id: id.to_owned(),
             attributes: attributes.into_iter().collect(),
             time: crate::now(),
-        };
+            swarm: false,
+        });
+    }
+
+    /// Tells of an event.
+    pub fn tell(&self, event: Event) {
         let mut history = crate::lock(&self.history);
         // Those of execs are for who listens: health checks make so many that nothing else would be remembered.
         if !event.action.starts_with("exec_") {

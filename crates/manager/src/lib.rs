@@ -9,6 +9,7 @@ mod ca;
 mod control;
 mod dispatch;
 mod error;
+mod events;
 mod handler;
 mod leader;
 mod links;

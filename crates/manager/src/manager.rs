@@ -8,15 +8,17 @@ use skep_plan::allocate;
 use skep_raft::{Key, KeyRing, Member, Peer, Raft, RaftConfig, Storage};
 use skep_state::{Op, Store};
 use skep_types::clock::Clock;
+use skep_types::container::Event;
 use skep_types::control::{Code, ControlError, ControlRequest, ControlResponse};
 use skep_types::object::{Cluster, ManagerStatus, Meta, Network, Node, TlsInfo};
 use skep_types::spec::{Availability, ClusterSpec, Labels, NetworkSpec, Role};
 use skep_types::{ClusterId, Ipv4Net, NetworkId, NodeId, Secret};
 use skep_wire::{ControlAnswer, ControlCall, Handler};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::dispatch::Planes;
 use crate::error::rpc;
+use crate::events::Teller;
 use crate::handler::Door;
 use crate::links::{Contacts, Links, RaftLinks};
 use crate::presence::{self, Heard};
@@ -47,6 +49,8 @@ pub struct ManagerConfig {
     pub snapshot_every: u64,
     /// Told of each step; for the simulator.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Where what becomes of nodes, services and networks is told.
+    pub events: Option<broadcast::Sender<Event>>,
 }
 
 /// What founds a new swarm.
@@ -91,7 +95,8 @@ impl Manager {
     /// # Errors
     /// [`ManagerError::Open`] if its log cannot be read.
     pub async fn start(config: ManagerConfig) -> Result<Self, ManagerError> {
-        let tables = Arc::new(Tables::new(config.observer.clone()));
+        let teller = config.events.clone().map(|out| Teller { out, since: config.clock.now() });
+        let tables = Arc::new(Tables::new(config.observer.clone(), teller));
         let (links, clock) = (config.links.clone(), config.clock.clone());
         let contacts = Arc::new(Contacts::default());
         let way = RaftLinks { links: links.clone(), contacts: contacts.clone(), from: config.raft_id };

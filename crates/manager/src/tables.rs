@@ -10,6 +10,7 @@ use skep_state::{Change, Dump, Refused, Store, Transaction};
 use tokio::sync::{Notify, watch};
 
 use crate::Observer;
+use crate::events::Teller;
 
 /// With more to plan than this, planning everything is cheaper than remembering what.
 const MAX_DIRTY: usize = 10_000;
@@ -97,6 +98,7 @@ pub(crate) struct Tables {
     ring: Mutex<Ring>,
     changed: watch::Sender<u64>,
     observer: Option<Arc<dyn Observer>>,
+    teller: Option<Teller>,
     dirty: Mutex<Dirty>,
     pub(crate) planner: Notify,
 }
@@ -107,9 +109,10 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Tables {
-    pub(crate) fn new(observer: Option<Arc<dyn Observer>>) -> Self {
+    pub(crate) fn new(observer: Option<Arc<dyn Observer>>, teller: Option<Teller>) -> Self {
         Self {
             observer,
+            teller,
             store: Mutex::default(),
             ring: Mutex::default(),
             changed: watch::channel(0).0,
@@ -177,6 +180,9 @@ impl StateMachine for Tables {
                             *d = Dirty::all();
                         }
                         drop(d);
+                        if let Some(teller) = &self.teller {
+                            teller.tell(&changes, t.time);
+                        }
                         if !changes.is_empty() {
                             lock(&self.ring).push(index, changes);
                         }
@@ -253,10 +259,10 @@ mod tests {
             Service { previous_spec: Some(Box::new(spec.clone())), revision: 2, ..Service::new(ServiceId(9), spec, Time(5)) };
         let ops = vec![Op::PutNode(Box::new(node)), Op::PutService(Box::new(service))];
         let bytes = rmp_serde::to_vec_named(&Transaction { time: Time(5), reads: vec![], ops }).unwrap();
-        let a = Tables::new(None);
+        let a = Tables::new(None, None);
         let answer: Applied = rmp_serde::from_slice(&a.apply(7, &bytes)).unwrap();
         assert!(matches!(answer, Applied::Done));
-        let b = Tables::new(None);
+        let b = Tables::new(None, None);
         let mut bytes = Vec::new();
         StateMachine::snapshot(&a)(&mut bytes).unwrap();
         b.restore(&mut &bytes[..]).unwrap();
@@ -265,8 +271,8 @@ mod tests {
         assert_eq!(a.nodes().collect::<Vec<_>>(), b.nodes().collect::<Vec<_>>());
         assert_eq!(a.services().collect::<Vec<_>>(), b.services().collect::<Vec<_>>());
         assert!(b.service_by_name("web").is_some());
-        assert!(Tables::new(None).restore(&mut &b"nonsense"[..]).is_err());
-        let answer: Applied = rmp_serde::from_slice(&Tables::new(None).apply(1, b"nonsense")).unwrap();
+        assert!(Tables::new(None, None).restore(&mut &b"nonsense"[..]).is_err());
+        let answer: Applied = rmp_serde::from_slice(&Tables::new(None, None).apply(1, b"nonsense")).unwrap();
         assert!(matches!(answer, Applied::Unreadable(_)));
     }
 }

@@ -139,7 +139,7 @@ async fn found(shared: &Arc<Shared>, r: InitRequest) -> Result<Running, ControlE
         managers: vec![],
     };
     let tls = enter(shared, &keys)?;
-    let part = ManagerPart::start(&shared.files, &disk, &keys, &tls).await?;
+    let part = ManagerPart::start(shared, &disk, &keys, &tls).await?;
     let default_pool = (Ipv4Net::new(std::net::Ipv4Addr::new(10, 0, 0, 0), 8), 24);
     let bootstrap = Bootstrap {
         cluster,
@@ -216,7 +216,7 @@ async fn enter_by_token(shared: &Arc<Shared>, r: JoinRequest) -> Result<Running,
     let tls = enter(shared, &keys)?;
     let mut part = None;
     if disk.role == Role::Manager {
-        let p = ManagerPart::start(&shared.files, &disk, &keys, &tls).await?;
+        let p = ManagerPart::start(shared, &disk, &keys, &tls).await?;
         let remotes: Vec<String> = r.remote_addrs.iter().map(|a| with_port(a)).collect();
         if let Err(e) = p.manager.join(&remotes).await {
             p.stop().await;

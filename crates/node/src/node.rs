@@ -8,16 +8,20 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use skep_agent::Executor;
 use skep_manager::Manager;
 use skep_types::NodeId;
+use skep_types::container::Event;
 use skep_types::control::{
     ControlError, ControlRequest, ControlResponse, InitRequest, JoinRequest, LocalState, RestoreRequest, SwarmInfo, SwarmStatus,
 };
 use skep_types::spec::Role;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, broadcast};
 
 use crate::error::{certificates_expired, internal, invalid, locked, no_manager_inactive, no_manager_worker, no_manager_yet};
 use crate::files::Files;
 use crate::running::Running;
 use crate::{address, backup, join, leave, lock, repair, resume};
+
+/// Events of the swarm that a slow listener may be behind before it misses some.
+const EVENTS: usize = 1024;
 
 /// What can be told without waiting for anything.
 #[derive(Default, Clone)]
@@ -36,6 +40,8 @@ pub(crate) struct View {
 pub(crate) struct Shared {
     pub(crate) files: Files,
     pub(crate) executor: Arc<dyn Executor>,
+    /// What the manager of this host, if there is one, tells of the swarm.
+    pub(crate) events: broadcast::Sender<Event>,
     /// Held over each change of membership, and by nothing else.
     pub(crate) running: Mutex<Option<Running>>,
     view: StdMutex<View>,
@@ -120,7 +126,9 @@ impl SwarmNode {
     ) -> Result<Self, ControlError> {
         std::fs::create_dir_all(dir).map_err(|e| internal("make swarm directory", e))?;
         let files = Files(dir.to_path_buf());
-        let shared = Arc::new(Shared { files: files.clone(), executor, running: Mutex::default(), view: StdMutex::default() });
+        let events = broadcast::channel(EVENTS).0;
+        let (running, view) = (Mutex::default(), StdMutex::default());
+        let shared = Arc::new(Shared { files: files.clone(), executor, events, running, view });
         match files.load() {
             // Whatever is there was left by an attempt that did not succeed.
             Ok(None) => files.wipe().map_err(|e| internal("clean swarm directory", e))?,
@@ -230,6 +238,12 @@ impl SwarmNode {
     /// [`ControlError`] with the text that clients see, also when this host is no manager.
     pub async fn call(&self, r: ControlRequest) -> Result<ControlResponse, ControlError> {
         self.manager()?.call(r).await
+    }
+
+    /// What becomes of nodes, services and networks from now on, as long as this host is a manager.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
     }
 
     /// The manager on this host.

@@ -71,7 +71,7 @@ async fn alone(shared: &Arc<Shared>, r: InitRequest, old: Disk, keys: Keys) -> R
     }
     disk.managers = vec![(disk.node, disk.advertise.clone())];
     let tls = Tls::new(&keys.credentials()).map_err(|e| internal("use certificates", e))?;
-    let config = ManagerPart::config(&shared.files, &disk, &keys, &tls)?;
+    let config = ManagerPart::config(shared, &disk, &keys, &tls)?;
     let until = tokio::time::Instant::now() + FREE;
     while let Err(e) = force_single(&config) {
         if tokio::time::Instant::now() > until {
@@ -80,7 +80,7 @@ async fn alone(shared: &Arc<Shared>, r: InitRequest, old: Disk, keys: Keys) -> R
         tokio::time::sleep(FREE / 50).await;
     }
     shared.files.save(&disk).map_err(|e| internal("write swarm state", e))?;
-    let part = ManagerPart::start(&shared.files, &disk, &keys, &tls).await?;
+    let part = ManagerPart::start(shared, &disk, &keys, &tls).await?;
     if let Err(e) = part.manager.stand_alone().await {
         part.stop().await;
         return Err(internal("force new cluster", e));
@@ -136,9 +136,9 @@ async fn from_backup(shared: &Arc<Shared>, r: RestoreRequest) -> Result<Running,
         raft_joined: true,
     };
     let tls = enter(shared, &keys)?;
-    let config = ManagerPart::config(&shared.files, &disk, &keys, &tls)?;
+    let config = ManagerPart::config(shared, &disk, &keys, &tls)?;
     restored.found(&config, disk.availability).map_err(|e| internal("restore", e))?;
-    let part = ManagerPart::start(&shared.files, &disk, &keys, &tls).await?;
+    let part = ManagerPart::start(shared, &disk, &keys, &tls).await?;
     if let Err(e) = part.manager.leads().await {
         part.stop().await;
         return Err(internal("restore", e));

@@ -108,7 +108,7 @@ pub(crate) async fn resume(shared: &Arc<Shared>, disk: Disk, kek: Option<&Unlock
     // A crash between the certificate and the state may leave them with different roles; the certificate is what counts.
     let disk = Disk { role: tls.identity().role, ..disk };
     let manager = match disk.role {
-        Role::Manager => Some(ManagerPart::start(&shared.files, &disk, &keys, &tls).await?),
+        Role::Manager => Some(ManagerPart::start(shared, &disk, &keys, &tls).await?),
         Role::Worker => None,
     };
     let (agent, events) = start_agent(&shared.files, &disk, &tls, &shared.executor).await?;

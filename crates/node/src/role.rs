@@ -49,7 +49,7 @@ async fn become_what_is_wanted(shared: &Arc<Shared>, r: &mut Running) -> Result<
             r.disk.raft_id = raft_id()?;
             r.disk.raft_joined = false;
             shared.files.save(&r.disk).map_err(write)?;
-            let part = ManagerPart::start(&shared.files, &r.disk, &r.keys, &r.tls).await?;
+            let part = ManagerPart::start(shared, &r.disk, &r.keys, &r.tls).await?;
             let manager = part.manager.clone();
             r.manager = Some(part);
             lock::follow(shared, &manager);

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::error::internal;
 use crate::files::{Disk, Files};
 use crate::keys::Keys;
+use crate::node::Shared;
 
 /// The door of a manager that was just stopped is closed within milliseconds.
 const DOOR_WAIT: Duration = Duration::from_secs(2);
@@ -39,9 +40,9 @@ pub(crate) struct ManagerPart {
 
 impl ManagerPart {
     /// Opens the door and starts the manager.
-    pub(crate) async fn start(files: &Files, disk: &Disk, keys: &Keys, tls: &Tls) -> Result<Self, ControlError> {
+    pub(crate) async fn start(shared: &Shared, disk: &Disk, keys: &Keys, tls: &Tls) -> Result<Self, ControlError> {
         let listener = listen(&disk.listen).await?;
-        let config = Self::config(files, disk, keys, tls)?;
+        let config = Self::config(shared, disk, keys, tls)?;
         let manager = Arc::new(Manager::start(config).await.map_err(|e| internal("start manager", e))?);
         let server =
             Server::start(listener, tls.clone(), manager.handler()).map_err(|e| internal("listen for the swarm", e))?;
@@ -49,9 +50,9 @@ impl ManagerPart {
     }
 
     /// What the manager of this host starts with.
-    pub(crate) fn config(files: &Files, disk: &Disk, keys: &Keys, tls: &Tls) -> Result<ManagerConfig, ControlError> {
+    pub(crate) fn config(shared: &Shared, disk: &Disk, keys: &Keys, tls: &Tls) -> Result<ManagerConfig, ControlError> {
         Ok(ManagerConfig {
-            storage: Arc::new(DirStorage::new(files.raft())),
+            storage: Arc::new(DirStorage::new(shared.files.raft())),
             keys: keys.ring()?,
             node: disk.node,
             raft_id: disk.raft_id,
@@ -61,6 +62,7 @@ impl ManagerPart {
             root_pem: keys.root().to_owned(),
             snapshot_every: 10_000,
             observer: None,
+            events: Some(shared.events.clone()),
         })
     }
 

@@ -205,6 +205,7 @@ impl Host {
             clock: self.clock.clone(),
             root_pem: ROOT.into(),
             snapshot_every: 300,
+            events: None,
             observer: Some(check.observe(self.index)),
         };
         let manager = Arc::new(Manager::start(config).await.map_err(|e| e.to_string())?);

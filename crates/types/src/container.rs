@@ -395,10 +395,10 @@ pub struct VolumeInfo {
     pub anonymous: bool,
 }
 
-/// Something that happened on this host (`swarm-semantics` 2.5).
+/// Something that happened on this host, or in the swarm that it manages (`swarm-semantics` 2.5).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Event {
-    /// `container`, `image`, `network`, `volume`, `daemon`.
+    /// `container`, `image`, `network`, `volume`, `daemon`; of the swarm `node`, `service`, `network`.
     pub kind: String,
     /// `create`, `start`, `die`, …
     pub action: String,
@@ -408,4 +408,7 @@ pub struct Event {
     pub attributes: BTreeMap<String, String>,
     /// When.
     pub time: Time,
+    /// It happened to an object of the swarm, not of this host.
+    #[serde(default)]
+    pub swarm: bool,
 }

@@ -8,7 +8,10 @@ use skep_api::ApiResult;
 use skep_engine::Engine;
 use skep_node::SwarmNode;
 use skep_types::NodeId;
+use skep_types::container::Event;
 use skep_types::control::{ControlRequest, ControlResponse, InitRequest, JoinRequest, RestoreRequest, SwarmInfo, SwarmStatus};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::AnyError;
 use super::config::Config;
@@ -26,6 +29,7 @@ impl ClusterApi {
     pub(crate) async fn open(config: &Config, executor: Arc<EngineExecutor>, engine: Arc<Engine>) -> Result<Self, AnyError> {
         let interfaces = skep_linux::runtime::interface_addresses();
         let node = SwarmNode::open_at(&config.data_root.join("swarm"), executor, &interfaces).await?;
+        tokio::spawn(pass_on(node.events(), Arc::clone(&engine)));
         Ok(Self { node, engine, advertise: config.advertise.clone() })
     }
 
@@ -38,6 +42,17 @@ impl ClusterApi {
     async fn ensure_gwbridge(&self) {
         if let Err(e) = self.engine.net.ensure_gwbridge().await {
             tracing::warn!(error = %e, "docker_gwbridge could not be made; it is tried again with the first task");
+        }
+    }
+}
+
+/// What happens in the swarm is told together with what happens on this host.
+async fn pass_on(mut events: broadcast::Receiver<Event>, engine: Arc<Engine>) {
+    loop {
+        match events.recv().await {
+            Ok(event) => engine.events.tell(event),
+            Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "events of the swarm came faster than they were told"),
+            Err(RecvError::Closed) => return,
         }
     }
 }
