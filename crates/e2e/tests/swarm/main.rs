@@ -17,7 +17,10 @@ mod placement;
 mod refusals;
 mod registry;
 mod service;
+mod shown;
 mod specs;
+mod updates;
+mod upkeep;
 
 /// Ends a test where it cannot run.
 macro_rules! needs {
