@@ -101,7 +101,12 @@ pub(crate) async fn operate(world: Arc<World>, m: Arc<Manager>, op: Operation) {
                 1 => Availability::Pause,
                 _ => Availability::Active,
             };
-            change_node(&m, which, |_| true, |s| s.availability = a).await;
+            let drain = if dice / 5 % 2 == 0 { "update" } else { "at-once" };
+            let change = |s: &mut NodeSpec| {
+                s.availability = a;
+                s.labels.insert("skep.drain".into(), drain.into());
+            };
+            change_node(&m, which, |_| true, change).await;
         }
         Operation::Promote(which) => {
             if store.nodes().filter(|n| n.spec.role == Role::Manager).count() < *MANAGERS.end() {
@@ -198,9 +203,15 @@ fn spec(store: &skep_state::Store, number: u64, dice: u64) -> ServiceSpec {
     };
     // Jobs have neither.
     let (update, rollback) = if mode.is_job() { (None, None) } else { (update, rollback) };
+    let mut labels = Labels::new();
+    for (option, longest) in [("skep.restart.backoff", 20), ("skep.update.deadline", 30)] {
+        if rng.chance(200) {
+            labels.insert(option.into(), format!("{}s", rng.range(5..longest)));
+        }
+    }
     ServiceSpec {
         name: format!("service{number}"),
-        labels: Labels::new(),
+        labels,
         mode,
         task,
         update,

@@ -153,6 +153,7 @@ impl Observer for OfHost {
         if let (true, Ok(changes)) = (first, outcome) {
             self.check.check(5, tables::forward(t, changes));
             self.check.check(8, tables::parallelism(changes, store));
+            self.check.check(8, tables::gently(t, changes, store));
             self.check.check(7, tables::placed(changes, store));
         }
         if whole {

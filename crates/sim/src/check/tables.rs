@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use skep_state::{Change, Op, Store, Transaction};
-use skep_types::object::{NodeState, SlotKey, Task, TaskState, UpdateState};
-use skep_types::spec::{Availability, PublishMode, Role};
-use skep_types::{NetworkId, NodeId, ServiceId, TaskId};
+use skep_types::object::{Node, NodeState, SlotKey, Task, TaskState, UpdateState};
+use skep_types::spec::{Availability, PublishMode, Role, ServiceMode, UpdateOrder};
+use skep_types::{NetworkId, NodeId, ServiceId, TaskId, options};
 
 use crate::executor::{MEMORY, NANO_CPUS};
 
@@ -203,6 +203,51 @@ pub(super) fn parallelism(changes: &[Change], store: &Store) -> Result<(), Strin
                 s.update_status,
                 changed(changes, id)
             ));
+        }
+    }
+    Ok(())
+}
+
+/// 8: a node that is drained by update order gives up no more of a service at once than its parallelism allows, and with
+/// start-first nothing before another runs.
+pub(super) fn gently(t: &Transaction, changes: &[Change], store: &Store) -> Result<(), String> {
+    let mut taken: BTreeMap<ServiceId, BTreeSet<SlotKey>> = BTreeMap::new();
+    for c in changes {
+        let Change::Task { old: Some(old), new: Some(new), .. } = c else { continue };
+        // What was decided before the node was drained so is no matter of this.
+        let since = |n: &Node| t.time > n.meta.updated_at;
+        let gentle = |n: &Node| {
+            n.state == NodeState::Ready
+                && n.spec.availability == Availability::Drain
+                && options::drains_by_update(&n.spec.labels)
+        };
+        let stays = old.status.state == TaskState::Running
+            && new.status.state == TaskState::Running
+            && old.node.and_then(|n| store.node(n)).is_some_and(|n| gentle(n) && since(n));
+        let another = || {
+            let others = store.tasks_of_slot(new.service, new.slot_key()).filter(|o| o.id != new.id);
+            others.into_iter().any(|o| o.is_wanted() && o.status.state == TaskState::Running)
+        };
+        if stays && old.is_wanted() && new.desired == TaskState::Shutdown && !another() {
+            taken.entry(new.service).or_default().insert(new.slot_key());
+        }
+    }
+    for (id, slots) in taken {
+        let Some(s) = store.service(id).filter(|s| matches!(s.spec.mode, ServiceMode::Replicated { .. })) else { continue };
+        let update = s.update_status.as_ref().map(|u| u.state);
+        if matches!(update, Some(UpdateState::Updating | UpdateState::RollbackStarted)) {
+            // It replaces the same tasks by its own rules.
+            continue;
+        }
+        let config = s.spec.update.clone().unwrap_or_default();
+        let limit = match (config.order, config.parallelism) {
+            (UpdateOrder::StartFirst, _) => 0,
+            (UpdateOrder::StopFirst, 0) => u64::MAX,
+            (UpdateOrder::StopFirst, n) => n,
+        };
+        if slots.len() as u64 > limit {
+            let all = changed(changes, id);
+            return Err(format!("{} gave up {slots:?} on drained nodes at once, more than {limit}: {all:?}", s.spec.name));
         }
     }
     Ok(())
