@@ -37,7 +37,17 @@ impl Core {
         for error in &errors {
             tracing::warn!(error = error as &dyn std::error::Error, "network is not yet as it should be");
         }
+        self.behind = !errors.is_empty() || (self.behind && only.is_some());
         errors
+    }
+
+    /// Tries again what failed before. Returns whether anything had.
+    pub(super) fn catch_up(&mut self) -> bool {
+        let behind = self.behind;
+        if behind {
+            self.reconcile(None);
+        }
+        self.restart_resolvers() || behind
     }
 
     /// In the order in which namespaces are worked on: the outer ends of pairs before the containers.

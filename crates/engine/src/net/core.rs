@@ -43,6 +43,8 @@ pub(super) struct Core {
     pub(super) sandboxes: BTreeMap<String, Sandbox>,
     pub(super) member: Option<Member>,
     pub(super) applied: BTreeMap<Ns, NetnsState>,
+    /// Something of what should be was refused.
+    pub(super) behind: bool,
     pub(super) resolvers: BTreeMap<String, Resolver>,
 }
 
@@ -84,7 +86,7 @@ impl Core {
         let sandboxes = alive.into_iter().map(|s| (s.request.container_id.clone(), s)).collect();
         let networks = saved.into_iter().map(|n| (n.id.clone(), n)).collect();
         let (applied, resolvers) = (BTreeMap::new(), BTreeMap::new());
-        let mut core = Self { host, config, store, runtime, networks, sandboxes, member, applied, resolvers };
+        let mut core = Self { host, config, store, runtime, networks, sandboxes, member, applied, behind: false, resolvers };
         core.predefined()?;
         core.adopt()?;
         Ok(core)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use skep_netplan::facts::Member;
@@ -16,6 +16,9 @@ use super::{LocalNetwork, LocalNetworkSpec, NetConfig, NetError, NetHost, Networ
 /// How long a container waits for the managers to tell of its overlay network: the assignment and the data plane travel on
 /// different ways, and one may be a little late.
 const PLANE_WAIT: Duration = Duration::from_secs(10);
+/// What the kernel refused is tried again after the first of these, later and later up to the second: soon enough for a port that
+/// its last owner is about to give up, seldom enough for the log when it stays refused.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
 /// The networks of this host.
 pub struct NetworkManager {
@@ -40,8 +43,9 @@ impl NetworkManager {
     pub async fn open(host: Arc<dyn NetHost>, config: NetConfig, alive: Vec<Sandbox>) -> Result<Self, NetError> {
         let runtime = tokio::runtime::Handle::current();
         let shared = host.clone();
-        let core = blocking(move || Core::open(shared, config, alive, runtime)).await?;
-        Ok(Self { core: Arc::new(Mutex::new(core)), planes: watch::channel(0).0, host })
+        let core = Arc::new(Mutex::new(blocking(move || Core::open(shared, config, alive, runtime)).await?));
+        tokio::spawn(catch_up(Arc::downgrade(&core)));
+        Ok(Self { core, planes: watch::channel(0).0, host })
     }
 
     /// The kernel's side.
@@ -54,13 +58,7 @@ impl NetworkManager {
         &self,
         work: impl FnOnce(&mut Core) -> Result<T, NetError> + Send + 'static,
     ) -> Result<T, NetError> {
-        let core = self.core.clone();
-        blocking(move || {
-            // a panic in between leaves maps whole: every change of ours is one insertion or removal
-            let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&mut core)
-        })
-        .await
+        with(self.core.clone(), work).await
     }
 
     /// Makes a bridge network.
@@ -216,14 +214,6 @@ impl NetworkManager {
         })
         .await
     }
-
-    /// Tries again whatever failed before.
-    ///
-    /// # Errors
-    /// What failed again.
-    pub async fn retry(&self) -> Result<(), NetError> {
-        self.with(|core| NetError::collect(core.reconcile(None))).await
-    }
 }
 
 impl Core {
@@ -239,6 +229,29 @@ impl Core {
         }
         Ok(network)
     }
+}
+
+/// Tries again whatever failed before, for as long as the manager lives.
+async fn catch_up(core: Weak<Mutex<Core>>) {
+    let mut pause = RETRY.0;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(core) = core.upgrade() else { return };
+        let tried = with(core, |core| Ok(core.catch_up())).await;
+        pause = if tried.unwrap_or(true) { (pause * 2).min(RETRY.1) } else { RETRY.0 };
+    }
+}
+
+async fn with<T: Send + 'static>(
+    core: Arc<Mutex<Core>>,
+    work: impl FnOnce(&mut Core) -> Result<T, NetError> + Send + 'static,
+) -> Result<T, NetError> {
+    blocking(move || {
+        // a panic in between leaves maps whole: every change of ours is one insertion or removal
+        let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut core)
+    })
+    .await
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, NetError> + Send + 'static) -> Result<T, NetError> {

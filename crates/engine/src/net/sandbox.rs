@@ -115,21 +115,25 @@ impl Core {
         Err(last.unwrap_or_else(|| NetError::Invalid("no port for the resolver".to_owned())))
     }
 
-    /// Serves the containers that were alive when the daemon started.
-    pub(super) fn restart_resolvers(&mut self) {
-        for (id, sandbox) in &self.sandboxes {
-            let Some(port) = sandbox.resolver else { continue };
-            let started = self.sockets(&ns_of(id), port).and_then(|(_, sockets)| {
-                Resolver::start(sockets, self.table(sandbox), &self.runtime)
+    /// Serves the containers that have no resolver though they should: those that were alive when the daemon started, and those
+    /// whose port was still taken then. Returns whether there were any.
+    pub(super) fn restart_resolvers(&mut self) -> bool {
+        let without =
+            |(id, s): (&String, &Sandbox)| Some((id.clone(), s.resolver.filter(|_| !self.resolvers.contains_key(id))?));
+        let missing: Vec<(String, u16)> = self.sandboxes.iter().filter_map(without).collect();
+        for (id, port) in &missing {
+            let started = self.sockets(&ns_of(id), *port).and_then(|(_, sockets)| {
+                Resolver::start(sockets, self.table(&self.sandboxes[id]), &self.runtime)
                     .map_err(|e| NetError::host("start resolver of", id.clone(), e))
             });
             match started {
                 Ok(resolver) => {
                     self.resolvers.insert(id.clone(), resolver);
                 }
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "container has no resolver"),
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "container has no resolver yet"),
             }
         }
+        !missing.is_empty()
     }
 
     fn endpoints(&mut self, request: &SandboxRequest) -> Result<Vec<SandboxEndpoint>, NetError> {

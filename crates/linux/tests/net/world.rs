@@ -14,7 +14,7 @@ use skep_linux::net::LinuxNet;
 use skep_netplan::Ns;
 
 const PATIENCE: Duration = Duration::from_secs(2);
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 fn ip(args: &str) {
     let done = Command::new("ip").args(args.split(' ')).output().unwrap();
@@ -176,6 +176,24 @@ impl Host {
     /// The daemon dies and comes back.
     pub(crate) async fn restart(&mut self) {
         self.manager = None;
+        self.start().await;
+    }
+
+    /// As [`Host::restart`], while somebody else has the port of a container's resolver.
+    pub(crate) async fn restart_without_resolver(&mut self, n: u8) -> UdpSocket {
+        self.manager = None;
+        let sandbox = self.sandboxes.iter().find(|s| s.request.container_id == id(n)).unwrap();
+        let at = SocketAddr::from(([127, 0, 0, 11], sandbox.resolver.unwrap()));
+        let mut taken = None;
+        eventually("the resolver gone", || {
+            taken = self.net.run_in(&self.ns_of(n), || UdpSocket::bind(at)).ok();
+            taken.is_some()
+        });
+        self.start().await;
+        taken.unwrap()
+    }
+
+    async fn start(&mut self) {
         // what the engine would have read from its records
         let text = serde_json::to_string(&self.sandboxes).unwrap();
         let alive = serde_json::from_str(&text).unwrap();
