@@ -6,9 +6,10 @@ use std::process::{Child, Command, ExitCode};
 use crate::workspace::{Workspace, cargo};
 
 /// What `cargo xtask sim --help` says.
-pub(crate) const USAGE: &str = "  sim [--hours N] [--seed S] [OPTIONS…]
-                         simulate N hours of a swarm of 5 managers and 50 nodes (default 1) from seed S on; after a failure
-                         the same seed with `--seeds 1` repeats it, and `--only` its events that matter
+pub(crate) const USAGE: &str = "  sim [--hours N] [--within SECONDS] [--seed S] [OPTIONS…]
+                         simulate N hours of a swarm of 5 managers and 50 nodes (default 1) from seed S on, but begin nothing
+                         more after that many seconds of real time; after a failure the same seed with `--seeds 1` repeats
+                         it, and `--only` its events that matter
 ";
 
 /// Seeds of one process begin this far after those of the one before.

@@ -10,6 +10,8 @@ struct Options {
     seed: u64,
     seeds: Option<u64>,
     hours: f64,
+    /// Seconds of real time after which no further seed is begun.
+    within: f64,
     size: Size,
     shrink: usize,
     verbose: bool,
@@ -23,6 +25,7 @@ fn options() -> Result<Options, String> {
         seed: 1,
         seeds: None,
         hours: 0.1,
+        within: f64::INFINITY,
         size: Size::default(),
         shrink: 60,
         verbose: false,
@@ -37,6 +40,7 @@ fn options() -> Result<Options, String> {
             "--seed" => o.seed = value()?.parse().map_err(|e| bad(&e))?,
             "--seeds" => o.seeds = Some(value()?.parse().map_err(|e| bad(&e))?),
             "--hours" => o.hours = value()?.parse().map_err(|e| bad(&e))?,
+            "--within" => o.within = value()?.parse().map_err(|e| bad(&e))?,
             "--managers" => o.size.managers = value()?.parse().map_err(|e| bad(&e))?,
             "--hosts" => o.size.hosts = value()?.parse().map_err(|e| bad(&e))?,
             "--seconds" => o.size.seconds = value()?.parse().map_err(|e| bad(&e))?,
@@ -70,7 +74,7 @@ fn main() -> ExitCode {
     let begin = Instant::now();
     let (mut simulated, mut transactions, mut runs, mut failed) = (0, 0, 0, 0);
     let wanted = (o.hours * 3600.0) as u64;
-    while o.seeds.map_or(simulated < wanted, |n| runs < n) {
+    while o.seeds.map_or(simulated < wanted, |n| runs < n) && begin.elapsed().as_secs_f64() < o.within {
         let seed = o.seed + runs;
         let mut events = schedule::generate(seed, o.size);
         if !o.only.is_empty() {
