@@ -76,7 +76,7 @@ impl Cluster {
     }
 
     fn write(&mut self, ops: Vec<Op>) {
-        let t = Transaction { time: self.now, reads: vec![], ops };
+        let t = Transaction::new(self.now, vec![], ops);
         self.apply(&t);
     }
 

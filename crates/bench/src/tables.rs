@@ -121,7 +121,7 @@ async fn open(dir: &Path) -> Result<(Raft, Arc<Tables>), String> {
 }
 
 async fn write(raft: &Raft, ops: Vec<Op>) -> Result<(), String> {
-    let t = Transaction { time: Time(1), reads: vec![], ops };
+    let t = Transaction::new(Time(1), vec![], ops);
     let bytes = rmp_serde::to_vec_named(&t).map_err(|e| e.to_string())?;
     let (_, answer) = raft.propose(bytes).await.map_err(|e| e.to_string())?;
     if answer.is_empty() { Ok(()) } else { Err(String::from_utf8_lossy(&answer).into_owned()) }

@@ -91,7 +91,7 @@ impl Restored {
             .collect();
         let index = self.0.applied() + 1;
         let time: Time = c.clock.now();
-        let mut t = Transaction { time, reads: vec![], ops: std::mem::take(&mut ops) };
+        let mut t = Transaction::new(time, vec![], std::mem::take(&mut ops));
         self.0.apply(index, &t).map_err(|e| fail(&e))?;
         t.ops = alone(&self.0, c.node, &status, availability);
         self.0.apply(index + 1, &t).map_err(|e| fail(&e))?;

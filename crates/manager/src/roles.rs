@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use skep_state::{Key, Op, Transaction};
 use skep_types::NodeId;
 use skep_types::spec::Role;
 
@@ -76,16 +75,11 @@ async fn retire_lost(s: &Arc<Shared>) -> Result<(), WriteError> {
     let now = lost(s);
     for (node, raft_id) in before.into_iter().filter(|l| now.contains(l)) {
         tracing::info!(%node, "roles: no member of the managers any more; it joins them anew");
-        s.decide(|store| {
-            let mut t = Transaction { time: s.clock.now(), ..Transaction::default() };
-            if let Some(n) = store.node(node).filter(|n| n.manager.as_ref().is_some_and(|m| m.raft_id == raft_id)) {
-                let mut n = (**n).clone();
+        s.edit_node(node, |n| {
+            if n.manager.as_ref().is_some_and(|m| m.raft_id == raft_id) {
                 n.manager = None;
                 n.retired_raft_id = raft_id;
-                t.reads.push((Key::Node(node), store.version(Key::Node(node))));
-                t.ops.push(Op::PutNode(Box::new(n)));
             }
-            Ok::<_, WriteError>((t, ()))
         })
         .await?;
     }
@@ -116,18 +110,13 @@ async fn demote(s: &Arc<Shared>, node: NodeId) -> Result<(), WriteError> {
 }
 
 async fn set_role(s: &Arc<Shared>, node: NodeId, role: Role) -> Result<(), WriteError> {
-    s.decide(|store| {
-        let mut t = Transaction { time: s.clock.now(), ..Transaction::default() };
-        if let Some(n) = store.node(node).filter(|n| n.role != role && n.spec.role == role) {
-            let mut n = (**n).clone();
+    s.edit_node(node, |n| {
+        if n.role != role && n.spec.role == role {
             n.role = role;
             if role == Role::Worker {
                 n.retired_raft_id = n.manager.take().map_or(n.retired_raft_id, |m| m.raft_id);
             }
-            t.reads.push((Key::Node(node), store.version(Key::Node(node))));
-            t.ops.push(Op::PutNode(Box::new(n)));
         }
-        Ok((t, ()))
     })
     .await
 }

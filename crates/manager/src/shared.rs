@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use skep_raft::{MAX_PROPOSAL_BYTES, Raft};
-use skep_state::{Op, Store, Transaction};
+use skep_state::{Key, Op, Store, Transaction};
+use skep_types::NodeId;
 use skep_types::clock::Clock;
+use skep_types::object::Node;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -71,14 +73,14 @@ impl Shared {
     }
 
     /// Whether any manager heard the node since this one leads.
-    pub(crate) fn heard_since_it_leads(&self, node: skep_types::NodeId) -> bool {
+    pub(crate) fn heard_since_it_leads(&self, node: NodeId) -> bool {
         let began = *self.began.lock().unwrap_or_else(PoisonError::into_inner);
         began.is_none_or(|b| self.heard.last(node).is_some_and(|at| at > b))
     }
 
     /// Writes a transaction and waits until it is agreed on and applied here.
     pub(crate) async fn write(&self, t: &Transaction) -> Result<(), WriteError> {
-        let bytes = rmp_serde::to_vec_named(t).map_err(|e| WriteError::Encode(e.to_string()))?;
+        let bytes = self.store().encode(t).map_err(|e| WriteError::Encode(e.to_string()))?;
         if bytes.len() > MAX_PROPOSAL_BYTES {
             return Err(WriteError::TooLarge { bytes: bytes.len() });
         }
@@ -93,7 +95,7 @@ impl Shared {
 
     /// Writes operations that no other write can invalidate.
     pub(crate) async fn write_ops(&self, ops: Vec<Op>) -> Result<(), WriteError> {
-        self.write(&Transaction { time: self.clock.now(), reads: vec![], ops }).await
+        self.write(&Transaction::new(self.clock.now(), vec![], ops)).await
     }
 
     /// Makes a decision from the tables and writes it; makes it again if the tables changed under it.
@@ -115,5 +117,22 @@ impl Shared {
         }
         // `last` is set: the loop ran at least once and did not return.
         Err(last.unwrap_or_else(|| WriteError::Encode("no attempt was made".into())).into())
+    }
+
+    /// Changes a node as it is in the tables then; writes nothing if it is gone, or as it should be.
+    pub(crate) async fn edit_node(&self, id: NodeId, edit: impl Fn(&mut Node)) -> Result<(), WriteError> {
+        self.decide(|store| {
+            let mut t = Transaction { time: self.clock.now(), ..Transaction::default() };
+            if let Some(old) = store.node(id) {
+                let mut n = (**old).clone();
+                edit(&mut n);
+                if n != **old {
+                    t.reads.push((Key::Node(id), store.version(Key::Node(id))));
+                    t.ops.push(Op::PutNode(Box::new(n)));
+                }
+            }
+            Ok((t, ()))
+        })
+        .await
     }
 }

@@ -163,7 +163,7 @@ impl Tables {
 
 impl StateMachine for Tables {
     fn apply(&self, index: u64, bytes: &[u8]) -> Vec<u8> {
-        let applied = match rmp_serde::from_slice::<Transaction>(bytes) {
+        let applied = match Transaction::decode(bytes) {
             Err(e) => Applied::Unreadable(e.to_string()),
             Ok(t) => {
                 let mut store = lock(&self.store);
@@ -258,7 +258,7 @@ mod tests {
         let service =
             Service { previous_spec: Some(Box::new(spec.clone())), revision: 2, ..Service::new(ServiceId(9), spec, Time(5)) };
         let ops = vec![Op::PutNode(Box::new(node)), Op::PutService(Box::new(service))];
-        let bytes = rmp_serde::to_vec_named(&Transaction { time: Time(5), reads: vec![], ops }).unwrap();
+        let bytes = rmp_serde::to_vec_named(&Transaction::new(Time(5), vec![], ops)).unwrap();
         let a = Tables::new(None, None);
         let answer: Applied = rmp_serde::from_slice(&a.apply(7, &bytes)).unwrap();
         assert!(matches!(answer, Applied::Done));

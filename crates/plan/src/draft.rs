@@ -175,8 +175,8 @@ impl<'a> Draft<'a> {
         for key in &self.touched {
             reads.push((*key, self.before.version(*key)));
             match key {
-                // Planning never writes the swarm or networks.
-                Key::Cluster | Key::Network(_) => {}
+                // Planning never writes the swarm or networks, and lists revisions apart.
+                Key::Cluster | Key::Network(_) | Key::Revision(..) => {}
                 Key::Node(id) => rest.extend(self.work.node(*id).map(|n| Op::PutNode(Box::new((**n).clone())))),
                 Key::Service(id) => {
                     services.extend(self.work.service(*id).map(|s| Op::PutService(Box::new((**s).clone()))));
@@ -204,7 +204,7 @@ impl<'a> Draft<'a> {
         let mut plan = Plan { transaction: None, wake_at, due: self.due, rest: self.rest };
         if !ops.is_empty() {
             reads.extend(self.relied.difference(&self.touched).map(|k| (*k, self.before.version(*k))));
-            plan.transaction = Some(Transaction { time: self.now, reads, ops });
+            plan.transaction = Some(Transaction::new(self.now, reads, ops));
         }
         plan
     }

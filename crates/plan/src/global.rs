@@ -10,7 +10,7 @@ use skep_types::spec::Availability;
 use crate::constraint::fits_all;
 use crate::create::{Place, create};
 use crate::draft::Draft;
-use crate::slot::slot;
+use crate::slot::{Slot, has_had_its_turn, slot};
 use crate::{job, reaper, restart};
 
 /// Looks after every node.
@@ -66,10 +66,7 @@ pub(crate) fn one(d: &mut Draft<'_>, service: &Service, id: NodeId) {
 }
 
 /// Whether a node without a live task may have one: its last one did not end for good by itself.
-fn is_free(d: &Draft<'_>, service: &Service, s: &crate::slot::Slot) -> bool {
-    let ended = |t: &&std::sync::Arc<skep_types::object::Task>| {
-        matches!(t.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected)
-    };
+fn is_free(d: &Draft<'_>, service: &Service, s: &Slot) -> bool {
     let newest = s.newest().filter(|t| t.iteration == service.iteration());
-    newest.filter(ended).is_none_or(|t| restart::allowed(&restart::policy(d, service, t), s, t))
+    newest.filter(|t| has_had_its_turn(t)).is_none_or(|t| restart::allowed(&restart::policy(d, service, t), s, t))
 }

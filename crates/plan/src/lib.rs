@@ -89,7 +89,10 @@ pub fn plan(store: &Store, dirty: &Dirty, now: Time, ids: &mut dyn FnMut() -> u1
     for s in &by_slot {
         d.begin_share(left);
         left -= 1;
-        for (_, key) in slots.range((*s, SlotKey(0))..=(*s, SlotKey(u128::MAX))) {
+        // How many more tasks a replicated job needs depends on all its places: the first one asks for them all.
+        let job = store.service(*s).is_some_and(|s| matches!(s.spec.mode, ServiceMode::ReplicatedJob { .. }));
+        let keys = slots.range((*s, SlotKey(0))..=(*s, SlotKey(u128::MAX)));
+        for (_, key) in keys.take(if job { 1 } else { usize::MAX }) {
             one(&mut d, *s, *key);
         }
         rolling_update::run(&mut d, *s, false);
@@ -145,7 +148,6 @@ fn one(d: &mut Draft<'_>, id: ServiceId, key: SlotKey) {
                 d.rest.services.insert(id);
             }
         }
-        // How many more it needs depends on all places.
         ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {
             job::run(d, &service, max_concurrent, total_completions);
         }

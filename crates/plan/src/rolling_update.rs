@@ -17,7 +17,7 @@ use skep_types::{ServiceId, Time, options};
 use crate::constraint::Constraint;
 use crate::create::{Place, create};
 use crate::draft::Draft;
-use crate::slot::{Slot, slots};
+use crate::slot::{Slot, has_had_its_turn, slots};
 use crate::{allocate, reaper, restart};
 
 /// Tasks that do not run yet come after all times.
@@ -146,11 +146,6 @@ fn ended(d: &Draft<'_>, service: &Service) -> Vec<(SlotKey, Slot)> {
 /// Whether nothing is wanted in a place and what ended there is of another revision.
 pub(crate) fn is_ended(service: &Service, s: &Slot) -> bool {
     s.wanted().next().is_none() && s.newest().is_some_and(|t| t.revision != service.revision && has_had_its_turn(t))
-}
-
-/// Whether it ended by itself; what was asked to stop is somebody else's business.
-fn has_had_its_turn(t: &Task) -> bool {
-    matches!(t.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected)
 }
 
 /// How many places are to be replaced.

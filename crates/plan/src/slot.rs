@@ -30,6 +30,11 @@ impl Slot {
     }
 }
 
+/// Whether a task ended by itself; what was asked to stop is somebody else's business.
+pub(crate) fn has_had_its_turn(t: &Task) -> bool {
+    matches!(t.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected)
+}
+
 /// One place of a service.
 pub(crate) fn slot(store: &Store, service: ServiceId, key: SlotKey) -> Slot {
     Slot::of(store.tasks_of_slot(service, key))

@@ -35,6 +35,7 @@ impl Store {
         for op in &t.ops {
             changes.extend(next.write(op, Some(index), t.time)?);
         }
+        next.keep_unknown(t);
         *self = next;
         Ok(changes)
     }

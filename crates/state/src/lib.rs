@@ -7,12 +7,14 @@
 #![deny(unsafe_code)]
 
 mod apply;
+mod codec;
 mod dump;
 mod index;
 mod store;
 mod transaction;
 
-pub use dump::Dump;
+pub use codec::{Unknown, Unreadable};
+pub use dump::{Dump, RestoreError};
 pub use index::{AddressOwner, Load};
 pub use store::Store;
 pub use transaction::{Change, Key, Op, Refused, Transaction};

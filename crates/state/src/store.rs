@@ -10,6 +10,7 @@ use skep_types::spec::{Protocol, TaskSpec};
 use skep_types::{NetworkId, NodeId, ServiceId, TaskId, Time};
 
 use crate::Key;
+use crate::codec::Unknown;
 use crate::index::{AddressOwner, Indexes, Load};
 
 /// All tables of a cluster. A clone costs O(1) and never changes afterwards.
@@ -22,6 +23,8 @@ pub struct Store {
     pub(crate) networks: OrdMap<NetworkId, Arc<Network>>,
     pub(crate) revisions: OrdMap<(ServiceId, u64), Arc<TaskSpec>>,
     pub(crate) index: Indexes,
+    /// Fields that a newer version wrote and this one does not know.
+    pub(crate) unknown: OrdMap<Key, Arc<Unknown>>,
     /// Index of the last applied transaction.
     pub(crate) applied: u64,
 }
@@ -321,6 +324,8 @@ impl Store {
             Key::Service(id) => self.services.get(&id).map(|o| o.meta),
             Key::Task(id) => self.tasks.get(&id).map(|o| o.meta),
             Key::Network(id) => self.networks.get(&id).map(|o| o.meta),
+            // It is written once, with its service.
+            Key::Revision(..) => None,
         };
         meta.map_or(Version(0), |m| m.version)
     }

@@ -10,6 +10,8 @@ use skep_types::object::{Cluster, Network, Node, NodeState, Service, Task, Versi
 use skep_types::spec::{Protocol, TaskSpec};
 use skep_types::{NetworkId, NodeId, ServiceId, TaskId, Time};
 
+use crate::codec::Unknown;
+
 /// Names an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Key {
@@ -23,6 +25,8 @@ pub enum Key {
     Task(TaskId),
     /// A network.
     Network(NetworkId),
+    /// What a revision of a service runs; it has no version of its own.
+    Revision(ServiceId, u64),
 }
 
 /// One write. Versions and times inside the objects are ignored: the store stamps them.
@@ -90,6 +94,17 @@ pub struct Transaction {
     pub reads: Vec<(Key, Version)>,
     /// Writes, in order.
     pub ops: Vec<Op>,
+    /// Fields of the objects in them that the proposer does not know; see [`crate::Store::encode`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<(Key, Unknown)>,
+}
+
+impl Transaction {
+    /// A transaction.
+    #[must_use]
+    pub fn new(time: Time, reads: Vec<(Key, Version)>, ops: Vec<Op>) -> Self {
+        Self { time, reads, ops, unknown: Vec::new() }
+    }
 }
 
 /// What a transaction changed in one object: its value before and after.

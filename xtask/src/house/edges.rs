@@ -35,8 +35,8 @@ const MAY_USE_ALL: &[&str] = &["skep", "testkit", "e2e"];
 const NOT_SHIPPED: &[&str] = &["testkit", "e2e", "sim", "bench", "xtask"];
 /// Crates whose decisions must be the same for the same arguments.
 pub(super) const PURE: &[&str] = &["state", "plan", "task", "netplan"];
-/// What they and `types` may use of others' crates: data, nothing that reads a clock, draws a number or does I/O.
-const PURE_MAY_USE: &[&str] = &["serde", "thiserror", "imbl"];
+/// What they and `types` may use of others' crates: data and its encodings, nothing that reads a clock, draws a number or does I/O.
+const PURE_MAY_USE: &[&str] = &["serde", "thiserror", "imbl", "rmp-serde", "rmpv", "serde_ignored"];
 
 /// A crate of ours and what it depends on outside its tests.
 #[derive(Debug, Default)]

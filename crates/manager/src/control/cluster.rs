@@ -102,7 +102,7 @@ pub(crate) async fn update(
         let now = s.clock.now();
         let c = changed(old, spec, rotate, now, || s.clock.random())?;
         let reads = vec![(Key::Cluster, version)];
-        Ok((Transaction { time: now, reads, ops: vec![Op::PutCluster(Box::new(c))] }, ()))
+        Ok((Transaction::new(now, reads, vec![Op::PutCluster(Box::new(c))]), ()))
     })
     .await?;
     get(&s.store())

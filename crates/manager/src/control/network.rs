@@ -47,7 +47,7 @@ pub(crate) async fn create(s: &Shared, spec: &NetworkSpec) -> Result<ControlResp
             vni: allocate::vni(store).map_err(exhausted)?,
         };
         let ops = vec![Op::PutNetwork(Box::new(n))];
-        Ok((Transaction { time: s.clock.now(), reads: vec![], ops }, ()))
+        Ok((Transaction::new(s.clock.now(), vec![], ops), ()))
     })
     .await?;
     lookup::network(&s.store(), &id.to_string()).map(|n| ControlResponse::Networks(vec![n]))
@@ -71,7 +71,7 @@ pub(crate) async fn remove(s: &Shared, target: &str) -> Result<ControlResponse, 
             return Err(used(format!("task {}", t.id)).into());
         }
         let ops = vec![Op::DeleteNetwork(n.id)];
-        Ok((Transaction { time: s.clock.now(), reads: vec![], ops }, ()))
+        Ok((Transaction::new(s.clock.now(), vec![], ops), ()))
     })
     .await?;
     Ok(ControlResponse::Done)

@@ -50,7 +50,7 @@ pub(crate) async fn update(
         let mut n = (*old).clone();
         n.spec = spec.clone();
         let reads = vec![(Key::Node(old.id), version)];
-        Ok((Transaction { time: s.clock.now(), reads, ops: vec![Op::PutNode(Box::new(n))] }, ()))
+        Ok((Transaction::new(s.clock.now(), reads, vec![Op::PutNode(Box::new(n))]), ()))
     })
     .await?;
     Ok(ControlResponse::Done)
@@ -80,7 +80,7 @@ pub(crate) async fn remove(s: &Shared, target: &str, force: bool) -> Result<Cont
             ca::blacklist(&mut c, n.id, now);
             ops.push(Op::PutCluster(Box::new(c)));
         }
-        Ok((Transaction { time: now, reads, ops }, ()))
+        Ok((Transaction::new(now, reads, ops), ()))
     })
     .await?;
     Ok(ControlResponse::Done)

@@ -65,7 +65,7 @@ pub(crate) async fn create(s: &Shared, spec: &ServiceSpec) -> Result<ControlResp
         allocate::service(store, &mut service).map_err(|e| rpc(Code::FailedPrecondition, e))?;
         let spec = Arc::new(service.spec.task.clone());
         let ops = vec![Op::PutRevision { service: id, revision: 1, spec }, Op::PutService(Box::new(service))];
-        Ok((Transaction { time: s.clock.now(), reads: vec![], ops }, ()))
+        Ok((Transaction::new(s.clock.now(), vec![], ops), ()))
     })
     .await?;
     Ok(ControlResponse::ServiceCreated { id })
@@ -109,7 +109,7 @@ pub(crate) async fn update(
         let mut all = ops;
         all.push(Op::PutService(Box::new(service)));
         let reads = vec![(Key::Service(old.id), version)];
-        Ok((Transaction { time: s.clock.now(), reads, ops: all }, ()))
+        Ok((Transaction::new(s.clock.now(), reads, all), ()))
     })
     .await?;
     Ok(ControlResponse::Done)
@@ -148,7 +148,7 @@ pub(crate) async fn remove(s: &Shared, target: &str) -> Result<ControlResponse, 
     s.decide(|store| -> Result<_, No> {
         let old = lookup::service(store, target)?;
         let ops = vec![Op::DeleteService(old.id)];
-        Ok((Transaction { time: s.clock.now(), reads: vec![], ops }, ()))
+        Ok((Transaction::new(s.clock.now(), vec![], ops), ()))
     })
     .await?;
     Ok(ControlResponse::Done)

@@ -46,7 +46,7 @@ fn task(id: u128, node: u128) -> Op {
 /// Applies operations; what is kept between changes must then be what is made anew.
 fn apply(store: &mut Store, kept: &mut Views, ops: Vec<Op>) {
     let n = store.applied() + 1;
-    let changes = store.apply(n, &Transaction { time: Time(0), reads: vec![], ops }).unwrap();
+    let changes = store.apply(n, &Transaction::new(Time(0), vec![], ops)).unwrap();
     changes.iter().for_each(|c| kept.note(c));
     for node in (1..4).map(NodeId) {
         assert_eq!(kept.of_node(store, node), Views::default().of_node(store, node));

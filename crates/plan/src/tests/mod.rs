@@ -94,7 +94,7 @@ impl World {
 
     fn write(&mut self, ops: Vec<Op>) {
         self.index += 1;
-        self.apply(&Transaction { time: self.now, reads: vec![], ops });
+        self.apply(&Transaction::new(self.now, vec![], ops));
     }
 
     fn apply(&mut self, t: &Transaction) {

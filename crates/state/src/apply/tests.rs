@@ -41,7 +41,7 @@ fn task(id: u128, addr: u8, state: TaskState) -> Task {
 }
 
 fn tx(ops: Vec<Op>) -> Transaction {
-    Transaction { time: Time(1000), reads: vec![], ops }
+    Transaction::new(Time(1000), vec![], ops)
 }
 
 #[test]
