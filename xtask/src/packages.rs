@@ -21,6 +21,7 @@ const NEEDS: &[Need] = &[
     Need { programs: &["ip"], packages: &["iproute2"], why: "looking at networks" },
     Need { programs: &["nft"], packages: &["nftables"], why: "looking at rules" },
     Need { programs: &[], packages: &["libfaketime"], why: "hosts with other clocks" },
+    Need { programs: &["mkfs.ext4"], packages: &["e2fsprogs"], why: "disks that can be slow" },
     Need { programs: &["curl"], packages: &["curl"], why: "asking services" },
 ];
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use skep_testkit::linear::{Call, Operation, check};
 
 use crate::bed::{Bed, LONG};
+use crate::disks::Disks;
 use crate::{that, wait};
 
 const HOSTS: [&str; 3] = ["manager", "worker1", "worker2"];
@@ -20,6 +21,8 @@ const REGISTERS: usize = 2;
 const CALLS: u64 = 120;
 /// Pause of a client between two calls.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Writes a second that a slow disk takes: each of a log's takes most of a second then.
+const SLOW: u32 = 2;
 
 /// What came of it.
 #[derive(Debug, Default, Clone)]
@@ -50,7 +53,9 @@ enum Told {
     Wrote(u64, u64, bool),
 }
 
-/// What was told of one register, as the checker wants it: a value's number of writes follows from what it was written over.
+/// What was told of one register, as the checker wants it: a value's number of writes follows from what it was written over. A
+/// write without an answer whose value nobody read need not have happened, and nothing needs it: whoever wrote over it had read it.
+/// Left in, many of them would make the search long.
 fn operations(history: &[(Operation, Told)]) -> Vec<Operation> {
     let written = history.iter().filter_map(|(_, t)| match t {
         Told::Wrote(old, new, _) => Some((*new, *old)),
@@ -62,11 +67,15 @@ fn operations(history: &[(Operation, Told)]) -> Vec<Operation> {
         Told::Read(value) => Call::Read((value, writes(value))),
         Told::Wrote(old, value, sure) => Call::Swap { version: writes(old), value, done: sure.then_some(true) },
     };
-    history.iter().map(|(o, told)| Operation { call: call(told), ..*o }).collect()
+    let value = |told: &Told| if let Told::Read(value) = told { Some(*value) } else { None };
+    let read: BTreeSet<u64> = history.iter().filter_map(|(_, told)| value(told)).collect();
+    let matters = |told: &Told| !matches!(told, Told::Wrote(_, new, false) if !read.contains(new));
+    history.iter().filter(|(_, told)| matters(told)).map(|(o, told)| Operation { call: call(told), ..*o }).collect()
 }
 
 struct World<'a> {
     bed: &'a Bed,
+    disks: Disks<'a>,
     begin: Instant,
     /// SplitMix64's state: choices differ between runs as their timing does.
     dice: AtomicU64,
@@ -194,7 +203,7 @@ impl World<'_> {
     fn fault(&self) -> String {
         let (host, b) = (self.host(), self.bed);
         let hold = || std::thread::sleep(Duration::from_millis(200 + self.roll(2500)));
-        match self.roll(7) {
+        match self.roll(8) {
             0 => {
                 b.kill_daemon(host);
                 hold();
@@ -204,6 +213,7 @@ impl World<'_> {
             1 => {
                 b.power_off(host);
                 hold();
+                self.disks.insert(host).unwrap_or_else(|e| panic!("{e}"));
                 b.power_on(host);
                 format!("power-off of {host}")
             }
@@ -221,7 +231,6 @@ impl World<'_> {
                 format!("{host} cut from {other}")
             }
             4 => {
-                // Its log is as slow as all the rest of it.
                 b.pause_daemon(host, true);
                 hold();
                 b.pause_daemon(host, false);
@@ -232,6 +241,14 @@ impl World<'_> {
                 HOSTS.iter().for_each(|h| b.start_daemon(h));
                 "kill -9 of all daemons".to_owned()
             }
+            6 => {
+                let slow = |writes| self.disks.slow(host, writes).unwrap_or_else(|e| panic!("{e}"));
+                slow(Some(SLOW));
+                hold();
+                hold();
+                slow(None);
+                format!("{host}'s disk slow")
+            }
             _ => {
                 b.stop_daemon(host);
                 b.start_daemon(host);
@@ -239,6 +256,22 @@ impl World<'_> {
             }
         }
     }
+}
+
+/// Calls on one register around the first that cannot be explained, in the order in which they were begun.
+fn around(history: &[Operation], bad: &[Operation]) -> String {
+    const BEFORE: usize = 40;
+    const AFTER: usize = 40;
+    let Some(last) = bad.iter().filter(|o| o.end < u64::MAX).max_by_key(|o| o.end) else { return String::new() };
+    let mut all: Vec<&Operation> = history.iter().filter(|o| o.key == last.key).collect();
+    all.sort_by_key(|o| o.begin);
+    let at = all.iter().position(|o| o.begin >= last.begin).unwrap_or_default();
+    let some = all.iter().skip(at.saturating_sub(BEFORE)).take(BEFORE + AFTER);
+    let line = |o: &&&Operation| {
+        let mark = if o.begin == last.begin { "  <- not explained" } else { "" };
+        format!("\n  {} to {} µs: {:?}{mark}", o.begin, o.end, o.call)
+    };
+    some.map(|o| line(&o)).collect()
 }
 
 fn spec(key: u64, value: u64) -> Value {
@@ -267,9 +300,12 @@ impl Drop for Over<'_> {
 /// # Panics
 /// If the hosts cannot be made, or do not recover.
 pub fn run(place: u8, lasts: Duration, seed: u64) -> Result<Report, String> {
-    let bed = Bed::swarm(place, 3, 3);
+    let bed = Bed::bare(place, 3, &[]);
+    let disks = Disks::insert_everywhere(&bed)?;
+    bed.form(3);
     let world = World {
         bed: &bed,
+        disks,
         begin: Instant::now(),
         dice: AtomicU64::new(seed),
         next: AtomicU64::new(1),
@@ -319,7 +355,7 @@ pub fn run(place: u8, lasts: Duration, seed: u64) -> Result<Report, String> {
     report.writes.2 = count(|t| matches!(t, Told::Wrote(_, _, false)));
     let history = operations(&told);
     report.services = history.iter().map(|o| o.key).collect::<BTreeSet<_>>().len();
-    check(&history).map_err(|bad| format!("not linearizable: {bad:#?}, after {:?}", report.faults))?;
+    check(&history).map_err(|bad| format!("not linearizable: {}, after {:?}", around(&history, &bad), report.faults))?;
     if report.writes.0 == 0 {
         return Err(format!("nothing was written: {report:?}"));
     }

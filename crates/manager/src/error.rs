@@ -49,6 +49,11 @@ pub(crate) fn no_leader(q: Quorum) -> ControlError {
     ControlError::new(Code::Unknown, format!("{NO_LEADER} ({} of {} managers reachable)", q.reachable, q.voters))
 }
 
+/// The leader was lost between a call and its answer.
+pub(crate) fn answer_lost() -> ControlError {
+    rpc(Code::Unknown, "the leader was lost while it worked on this call, which may have been done: look before you repeat it")
+}
+
 /// Why a transaction was not written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum WriteError {

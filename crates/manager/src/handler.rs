@@ -8,7 +8,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use skep_pki::Identity;
 use skep_raft::{MessageKind, Peer, ProposeError};
-use skep_state::{Key, Op, Transaction};
 use skep_types::NodeId;
 use skep_types::control::{CertificateRequest, Code, ControlError, IssuedCertificate, ManagerMessage};
 use skep_types::object::ManagerStatus;
@@ -17,7 +16,7 @@ use skep_wire::{ControlAnswer, ControlCall, Handler, Incoming, RaftMessage, Root
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::error::{WriteError, no_leader, rpc};
+use crate::error::{WriteError, answer_lost, no_leader, rpc};
 use crate::links::REMOVED;
 use crate::shared::{CALL_TIMEOUT, Shared};
 use crate::{ca, control, dispatch, presence, statuses};
@@ -93,19 +92,29 @@ impl Shared {
     }
 
     /// Answers a call here or at the leader, waiting a while for there being one, but not if there can be none.
+    ///
+    /// A call whose answer was lost is made again: a version or a name keeps it from being done twice. Only what is said then need
+    /// not be true of the first time, so a refusal is not passed on.
     pub(crate) async fn call(&self, call: ControlCall) -> Result<ControlAnswer, ControlError> {
         let end = tokio::time::Instant::now() + CALL_TIMEOUT;
+        let writes = matches!(&call, ControlCall::Request(r) if control::writes(r));
+        let mut lost = false;
         loop {
             match self.answer(call.clone()).await {
                 ControlAnswer::NotLeader { .. } => {}
+                ControlAnswer::Error(_) if lost => return Err(answer_lost()),
                 other => return Ok(other),
             }
             if let Some(addr) = self.target() {
                 let left = end.saturating_duration_since(tokio::time::Instant::now());
                 match self.ask(&addr, call.clone(), left).await {
                     Ok(ControlAnswer::NotLeader { .. }) => {}
+                    Ok(ControlAnswer::Error(_)) if lost => return Err(answer_lost()),
                     Ok(other) => return Ok(other),
-                    Err(e) => tracing::debug!(node = %self.config.node, error = %e, "call to the leader failed"),
+                    Err(e) => {
+                        lost |= writes;
+                        tracing::debug!(node = %self.config.node, error = %e, "call to the leader failed");
+                    }
                 }
             }
             // Any manager of an election that is under way is known within a second or two.
@@ -144,19 +153,8 @@ impl Shared {
         for m in self.raft.metrics().members.into_iter().filter(|m| m.peer.node_id == peer.node_id && m.peer.id != raft_id) {
             self.raft.remove(m.peer.id).await.map_err(|e| rpc(Code::Unavailable, e))?;
         }
-        self.decide(|store| {
-            let mut t = Transaction { time: self.clock.now(), ..Transaction::default() };
-            let status = Some(ManagerStatus { raft_id, addr: addr.clone() });
-            if let Some(n) = store.node(node).filter(|n| n.manager != status) {
-                let mut n = (**n).clone();
-                n.manager = status;
-                t.reads.push((Key::Node(node), store.version(Key::Node(node))));
-                t.ops.push(Op::PutNode(Box::new(n)));
-            }
-            Ok::<_, WriteError>((t, ()))
-        })
-        .await
-        .map_err(WriteError::into_control)
+        let status = Some(ManagerStatus { raft_id, addr });
+        self.edit_node(node, |n| n.manager.clone_from(&status)).await.map_err(WriteError::into_control)
     }
 }
 

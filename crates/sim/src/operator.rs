@@ -139,10 +139,15 @@ async fn update(world: &World, m: &Manager, s: Option<&Arc<Service>>, f: impl Fn
     let Some(s) = s else { return };
     let mut spec = s.spec.clone();
     f(&mut spec);
+    let stamp = world.check.history.stamp(&mut spec);
     let (target, version) = (s.id.to_string(), s.meta.version);
     let call = ControlRequest::UpdateService { target, version, spec: Box::new(spec), rollback: false };
-    if m.call(call).await.is_ok() {
-        world.check.check(2, world.check.history.updated(s.id, version));
+    match m.call(call).await {
+        Ok(_) => world.check.check(2, world.check.history.updated(s.id, version)),
+        Err(e) if e.message.contains("update out of sequence") => {
+            world.check.check(2, world.check.history.refused(&stamp));
+        }
+        Err(_) => {}
     }
 }
 

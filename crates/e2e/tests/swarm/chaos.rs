@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::needs;
 
 /// For so long, in seconds, unless `SKEP_CHAOS_SECONDS` says otherwise.
-const SECONDS: u64 = 60;
+const SECONDS: u64 = 180;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

@@ -68,6 +68,33 @@ pub(crate) async fn answer(s: &Shared, r: ControlRequest) -> Result<ControlRespo
     }
 }
 
+/// Whether a call may change something.
+pub(crate) fn writes(r: &ControlRequest) -> bool {
+    match r {
+        ControlRequest::GetCluster
+        | ControlRequest::GetUnlockKey
+        | ControlRequest::GetStatus
+        | ControlRequest::GetApplied
+        | ControlRequest::ListNodes
+        | ControlRequest::GetNode { .. }
+        | ControlRequest::ListServices
+        | ControlRequest::GetService { .. }
+        | ControlRequest::ListTasks
+        | ControlRequest::GetTask { .. }
+        | ControlRequest::ListNetworks
+        | ControlRequest::GetNetwork { .. } => false,
+        ControlRequest::UpdateCluster { .. }
+        | ControlRequest::UpdateNode { .. }
+        | ControlRequest::RemoveNode { .. }
+        | ControlRequest::NodeLeaves { .. }
+        | ControlRequest::CreateService { .. }
+        | ControlRequest::UpdateService { .. }
+        | ControlRequest::RemoveService { .. }
+        | ControlRequest::CreateNetwork { .. }
+        | ControlRequest::RemoveNetwork { .. } => true,
+    }
+}
+
 fn view(s: &Shared, n: &Arc<Node>) -> NodeView {
     let id = n.id.to_string();
     let member = s.raft.metrics().members.into_iter().find(|m| m.peer.node_id == id);

@@ -1,11 +1,12 @@
-//! What operators were told (invariant 2): nothing acknowledged is lost, and of two updates from one version at most one is
-//! accepted.
+//! What operators were told (invariant 2): nothing acknowledged is lost, of two updates from one version at most one is
+//! accepted, and what was refused did not happen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use skep_types::ServiceId;
 use skep_types::object::{Service, Version};
+use skep_types::spec::ServiceSpec;
 
 #[derive(Debug, Default, Clone)]
 struct Known {
@@ -18,9 +19,23 @@ struct Known {
     removed: bool,
 }
 
-/// The acknowledged writes of all operators.
+/// Updates, by the label that each of them sets.
 #[derive(Debug, Default)]
-pub(crate) struct History(Mutex<BTreeMap<ServiceId, Known>>);
+struct Stamps {
+    last: u64,
+    applied: BTreeSet<String>,
+    refused: BTreeSet<String>,
+}
+
+/// Label whose value is another one with each update.
+const STAMP: &str = "stamp";
+
+/// The writes of all operators with what they were told.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    services: Mutex<BTreeMap<ServiceId, Known>>,
+    stamps: Mutex<Stamps>,
+}
 
 /// What a reader must see at least.
 #[derive(Debug, Clone)]
@@ -28,7 +43,41 @@ pub(crate) struct Expected(BTreeMap<ServiceId, Known>);
 
 impl History {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceId, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stamps(&self) -> MutexGuard<'_, Stamps> {
+        self.stamps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes an update known by what it writes.
+    pub(crate) fn stamp(&self, spec: &mut ServiceSpec) -> String {
+        let mut stamps = self.stamps();
+        stamps.last += 1;
+        let stamp = stamps.last.to_string();
+        spec.labels.insert(STAMP.into(), stamp.clone());
+        stamp
+    }
+
+    /// An update was refused for its version.
+    ///
+    /// # Errors
+    /// If it was written.
+    pub(crate) fn refused(&self, stamp: &str) -> Result<(), String> {
+        let mut stamps = self.stamps();
+        stamps.refused.insert(stamp.to_owned());
+        if stamps.applied.contains(stamp) { Err(format!("update {stamp} was written, and refused")) } else { Ok(()) }
+    }
+
+    /// A service was written.
+    ///
+    /// # Errors
+    /// If that update was refused.
+    pub(crate) fn written(&self, service: &Service) -> Result<(), String> {
+        let Some(stamp) = service.spec.labels.get(STAMP) else { return Ok(()) };
+        let mut stamps = self.stamps();
+        stamps.applied.insert(stamp.clone());
+        if stamps.refused.contains(stamp) { Err(format!("update {stamp} was refused, and written")) } else { Ok(()) }
     }
 
     pub(crate) fn created(&self, id: ServiceId) {

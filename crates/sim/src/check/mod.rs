@@ -151,6 +151,11 @@ impl Observer for OfHost {
             (first, first && i.transactions.is_multiple_of(WHOLE_EVERY))
         };
         if let (true, Ok(changes)) = (first, outcome) {
+            for c in changes {
+                if let Change::Service { new: Some(service), .. } = c {
+                    self.check.check(2, self.check.history.written(service));
+                }
+            }
             self.check.check(5, tables::forward(t, changes));
             self.check.check(8, tables::parallelism(changes, store));
             self.check.check(8, tables::gently(t, changes, store));
