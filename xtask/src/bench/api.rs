@@ -130,9 +130,32 @@ impl Daemon {
     }
 }
 
-/// Makes a swarm of daemons, the first its manager, unless they are in one already.
-pub(super) fn form(daemons: &[Daemon]) -> Result<(), String> {
-    let Some((manager, workers)) = daemons.split_first() else { return Ok(()) };
+/// Makes managers of all nodes.
+pub(super) fn promote(daemons: &[Daemon]) -> Result<(), String> {
+    let Some(manager) = daemons.first() else { return Ok(()) };
+    for daemon in daemons {
+        let path = format!("/nodes/{}", daemon.node_id()?);
+        let node = manager.call("GET", &path, None)?;
+        let mut spec = node["Spec"].clone();
+        if spec["Role"] != "manager" {
+            spec["Role"] = json!("manager");
+            manager.call("POST", &format!("{path}/update?version={}", node["Version"]["Index"]), Some(&spec))?;
+        }
+    }
+    wait(Instant::now(), Duration::from_secs(60), "all nodes to be managers", || {
+        let nodes = manager.call("GET", "/nodes", None)?;
+        let reachable = |n: &&Value| n["ManagerStatus"]["Reachability"] == "reachable";
+        // Each of them has to know the swarm before it can be asked.
+        let serve = |d: &Daemon| d.call("GET", "/services", None).is_ok();
+        Ok(nodes.as_array().into_iter().flatten().filter(reachable).count() == daemons.len() && daemons.iter().all(serve))
+    })
+    .map(drop)
+}
+
+/// Makes a swarm of daemons, the first its manager, unless they are in one already. Returns how long the last worker took to join
+/// and be ready, if it was not in one.
+pub(super) fn form(daemons: &[Daemon]) -> Result<Option<f64>, String> {
+    let Some((manager, workers)) = daemons.split_first() else { return Ok(None) };
     let need = |d: &Daemon| {
         if d.address.is_empty() {
             return Err(format!("{} is in no swarm, and no address is given for it (SOCKET=ADDRESS)", d.socket.display()));
@@ -147,16 +170,18 @@ pub(super) fn form(daemons: &[Daemon]) -> Result<(), String> {
         manager.call("POST", "/swarm/init", Some(&init))?;
     }
     let token = manager.call("GET", "/swarm", None)?["JoinTokens"]["Worker"].clone();
-    for worker in workers {
+    let mut joined = None;
+    for (i, worker) in workers.iter().enumerate() {
         if worker.swarm_state()? != "active" {
             need(worker)?;
             let mut join = place(worker);
             join["RemoteAddrs"] = json!([format!("{}:2377", manager.address)]);
             join["JoinToken"] = token.clone();
+            let begin = Instant::now();
             worker.call("POST", "/swarm/join", Some(&join))?;
+            let ready = || Ok(manager.ready_nodes()? >= i + 2);
+            joined = Some(wait(begin, Duration::from_secs(60), "the swarm's nodes to be ready", ready)?);
         }
     }
-    let all = daemons.len();
-    wait(Instant::now(), Duration::from_secs(60), "the swarm's nodes to be ready", || Ok(manager.ready_nodes()? == all))
-        .map(drop)
+    Ok(joined)
 }

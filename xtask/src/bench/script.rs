@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::api::{Daemon, form, wait};
+use super::api::{Daemon, form, promote, wait};
 use super::contest::Contestant;
 use super::memory;
 use super::table::Results;
@@ -14,6 +14,8 @@ const STEP: Duration = Duration::from_secs(180);
 const SETTLE: Duration = Duration::from_secs(3);
 /// Replicas of the service that loses a host.
 const CUT_REPLICAS: u64 = 12;
+/// Clients that create services at the same time.
+const CLIENTS: usize = 64;
 
 /// What is run.
 #[derive(Debug, Clone)]
@@ -33,7 +35,7 @@ pub(super) fn round(contestant: &mut dyn Contestant, archive: &Path, plan: &Plan
 
 fn steps(contestant: &mut dyn Contestant, archive: &Path, plan: &Plan, results: &mut Results) -> Result<(), String> {
     let daemons = contestant.up(archive)?;
-    form(&daemons)?;
+    let joined = form(&daemons)?;
     let manager = daemons.first().ok_or("a swarm of no hosts")?;
     let name = contestant.name();
     let mut note = |what: &str, unit: &'static str, value: f64| {
@@ -42,6 +44,9 @@ fn steps(contestant: &mut dyn Contestant, archive: &Path, plan: &Plan, results: 
     };
     let grown = |begin, n: u64| wait(begin, STEP, &format!("{n} tasks to run"), || Ok(manager.running(None)? == n));
 
+    if let Some(seconds) = joined {
+        note("a worker joins, until it is ready", "s", seconds);
+    }
     if !plan.smoke {
         std::thread::sleep(SETTLE);
         let idle = memory::of_hosts(&contestant.namespaces());
@@ -85,7 +90,25 @@ fn steps(contestant: &mut dyn Contestant, archive: &Path, plan: &Plan, results: 
         note("a host of 3 is cut off, all 12 run elsewhere", "s", done?);
         manager.call("DELETE", &format!("/services/{service}"), None)?;
     }
+    promote(&daemons)?;
+    let each = if plan.smoke { 1 } else { 30 };
+    let what = format!("{} services created by {CLIENTS} clients at three managers", each * CLIENTS);
+    note(&what, "s", create_many(&daemons, &plan.image, each)?);
     Ok(())
+}
+
+/// Creates services without a task, so many by each client, at all daemons alike.
+fn create_many(daemons: &[Daemon], image: &str, each: usize) -> Result<f64, String> {
+    let begin = Instant::now();
+    std::thread::scope(|s| {
+        let client = |c: usize| {
+            let daemon = &daemons[c % daemons.len()];
+            move || (0..each).try_for_each(|i| daemon.create_service(&format!("many-{c}-{i}"), image, 0).map(drop))
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|c| s.spawn(client(c))).collect();
+        clients.into_iter().try_for_each(|c| c.join().unwrap_or_else(|_| Err("a client panicked".to_owned())))
+    })?;
+    Ok(begin.elapsed().as_secs_f64())
 }
 
 /// Waits until no task is at work and no host runs a container.
