@@ -8,7 +8,7 @@ use skep_types::object::{Service, SlotKey, TaskState};
 
 use crate::create::{Place, create};
 use crate::draft::Draft;
-use crate::slot::{Slot, slots};
+use crate::slot::{Slot, slot, slots};
 use crate::{reaper, restart, tend};
 
 /// Ends tasks of older iterations in one place; those that have ended are history from now on.
@@ -25,7 +25,8 @@ pub(crate) fn end_older(d: &mut Draft<'_>, service: &Service, key: SlotKey) {
 
 /// The tasks of the current iteration in a place.
 fn current(service: &Service, s: Slot) -> Slot {
-    Slot { tasks: s.tasks.into_iter().filter(|t| t.iteration == service.iteration()).collect() }
+    let tasks = s.tasks.into_iter().filter(|t| t.iteration == service.iteration()).collect();
+    Slot { tasks, ..s }
 }
 
 /// Runs as many tasks of a replicated job as it may at a time, until enough are complete.
@@ -50,7 +51,8 @@ pub(crate) fn run(d: &mut Draft<'_>, service: &Service, at_once: u64, total: u64
             }
             reaper::run(d, id, key);
         } else {
-            tend(d, service, key);
+            let s = slot(&d.work, id, key);
+            tend(d, service, key, &s);
         }
     }
     let all: BTreeMap<SlotKey, Slot> =

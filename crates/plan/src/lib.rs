@@ -141,7 +141,7 @@ fn one(d: &mut Draft<'_>, id: ServiceId, key: SlotKey) {
     };
     match service.spec.mode {
         ServiceMode::Replicated { .. } => {
-            tend(d, &service, key);
+            tend(d, &service, key, &slot::slot(&d.work, id, key));
             let s = slot::slot(&d.work, id, key);
             if !s.tasks.is_empty() && !replicated::is_filled(d, &service, &s) {
                 // Whether there are enough without it is to be counted.
@@ -160,11 +160,13 @@ fn one(d: &mut Draft<'_>, id: ServiceId, key: SlotKey) {
 }
 
 /// What every numbered place needs: dead tasks replaced, replacements released, old ones forgotten.
-fn tend(d: &mut Draft<'_>, service: &Service, key: SlotKey) {
-    let s = slot::slot(&d.work, service.id, key);
-    restart::replace_dead(d, service, &s);
+fn tend(d: &mut Draft<'_>, service: &Service, key: SlotKey, s: &slot::Slot) {
+    if restart::is_at_rest(d, service, s) {
+        return;
+    }
+    restart::replace_dead(d, service, s);
     restart::release(d, service, key);
-    drain::note(d, service, &s);
+    drain::note(d, service, s);
     reaper::run(d, service.id, key);
 }
 

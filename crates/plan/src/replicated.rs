@@ -20,7 +20,7 @@ pub(crate) fn run(d: &mut Draft<'_>, service: &Service, wanted: u64) {
     let surplus = filled.len().saturating_sub(usize::try_from(wanted).unwrap_or(usize::MAX));
     let victims: BTreeSet<SlotKey> =
         if surplus > 0 { victims(&filled, surplus).into_iter().collect() } else { BTreeSet::new() };
-    let keys: BTreeSet<SlotKey> = d.work.tasks_of_service(id).map(|t| t.slot_key()).collect();
+    let keys: BTreeSet<SlotKey> = d.work.places_of_service(id).collect();
     for key in keys.iter().copied() {
         if d.is_full() {
             d.rest.services.insert(id);
@@ -28,8 +28,8 @@ pub(crate) fn run(d: &mut Draft<'_>, service: &Service, wanted: u64) {
         }
         if victims.contains(&key) {
             give_up(d, id, key);
-        } else if filled.contains_key(&key) {
-            tend(d, service, key);
+        } else if let Some(s) = filled.get(&key) {
+            tend(d, service, key, s);
         } else {
             reaper::run(d, id, key);
         }

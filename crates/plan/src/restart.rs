@@ -80,6 +80,14 @@ fn loss(d: &Draft<'_>, service: &Service, t: &Task) -> Option<(Option<&'static s
     short.then_some((Some("assigned node no longer has the resources"), true))
 }
 
+/// Whether a place has one task only, which lives, is as it is wanted, and may stay where it is: most places, at most times.
+pub(crate) fn is_at_rest(d: &Draft<'_>, service: &Service, s: &Slot) -> bool {
+    let [t] = s.tasks.as_slice() else { return false };
+    let as_wanted = t.desired == service.goal() && !t.status.state.is_terminal() && !t.takes_over && !s.has_leavings;
+    let drained = || t.node.and_then(|n| d.work.node(n)).is_some_and(|n| n.spec.availability == Availability::Drain);
+    as_wanted && !drained() && loss(d, service, t).is_none()
+}
+
 /// How many tasks of a place have crashed in a row with `t`, and how long its replacement waits: the policy's delay, doubled for
 /// each crash before it if the service wants that. One that ran for longer than the longest delay has not crashed.
 fn next_delay(service: &Service, p: &RestartPolicy, t: &Task) -> (u32, Option<Duration>) {

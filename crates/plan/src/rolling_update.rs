@@ -140,6 +140,10 @@ fn differ_in_constraints_only(a: &TaskSpec, b: &TaskSpec) -> bool {
 
 /// Places where nothing is wanted and what ended is of another revision.
 fn ended(d: &Draft<'_>, service: &Service) -> Vec<(SlotKey, Slot)> {
+    let mut others = d.work.revisions(service.id).map(|(r, _)| r).filter(|r| *r != service.revision);
+    if !others.any(|r| d.work.ended(service.id, r).next().is_some()) {
+        return vec![];
+    }
     slots(&d.work, service.id).into_iter().filter(|(_, s)| is_ended(service, s)).collect()
 }
 

@@ -11,13 +11,20 @@ use skep_types::object::{SlotKey, Task, TaskState};
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) tasks: Vec<Arc<Task>>,
+    /// There are others in the place, which are to be removed.
+    pub(crate) has_leavings: bool,
 }
 
 impl Slot {
     fn of<'a>(tasks: impl Iterator<Item = &'a Arc<Task>>) -> Self {
-        let mut tasks: Vec<_> = tasks.filter(|t| t.desired < TaskState::Remove).cloned().collect();
+        let mut has_leavings = false;
+        let stays = |t: &&Arc<Task>| {
+            has_leavings |= t.desired >= TaskState::Remove;
+            t.desired < TaskState::Remove
+        };
+        let mut tasks: Vec<_> = tasks.filter(stays).cloned().collect();
         tasks.sort_by_key(|t| (t.meta.created_at, t.id));
-        Self { tasks }
+        Self { tasks, has_leavings }
     }
 
     /// Tasks that are meant to live.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use imbl::{OrdMap, OrdSet};
 use skep_types::object::{Network, Node, Service, SlotKey, Task, TaskState};
-use skep_types::spec::{Protocol, PublishMode, TaskSpec};
+use skep_types::spec::{PortConfig, Protocol, PublishMode, TaskSpec};
 use skep_types::{NetworkId, NodeId, ServiceId, TaskId, Time};
 
 use crate::Refused;
@@ -78,6 +78,15 @@ fn is_given(t: &Task) -> bool {
     t.status.state >= TaskState::Assigned && !t.status.state.is_terminal()
 }
 
+/// Keeps a task in an index under the key that it has there, if any.
+fn swap<K: Ord + Clone>(set: &mut OrdSet<K>, old: Option<&Task>, new: Option<&Task>, key: impl Fn(&Task) -> Option<K>) {
+    let (old, new) = (old.and_then(&key), new.and_then(&key));
+    if old != new {
+        old.iter().for_each(|k| _ = set.remove(k));
+        new.into_iter().for_each(|k| _ = set.insert(k));
+    }
+}
+
 impl Indexes {
     /// Whether nobody but `owner` holds an address.
     fn is_free(&self, network: NetworkId, addr: Ipv4Addr, owner: AddressOwner) -> Result<(), Refused> {
@@ -142,85 +151,87 @@ impl Indexes {
     }
 
     pub(crate) fn add_task(&mut self, t: &Task, spec: Option<&TaskSpec>) {
-        let state = t.status.state;
-        self.by_slot.insert((t.service, t.slot_key(), t.id));
-        *self.of_revision.entry((t.service, t.revision)).or_default() += 1;
-        if t.is_wanted() {
-            self.wanted.insert((t.service, t.revision, t.running_since.unwrap_or(NOT_YET), t.id));
-            if state < TaskState::Assigned {
-                self.unplaced.insert((t.service, t.revision, t.id));
-            }
-        }
-        if state.is_terminal() && state != TaskState::Shutdown {
-            self.ended.insert((t.service, t.revision, t.id));
-        }
-        if let Some(n) = t.node {
-            self.by_node.insert((n, t.service, t.id));
-            if is_given(t) {
-                for p in &t.host_ports {
-                    self.host_ports.insert((n, p.protocol, p.published, t.id));
-                }
-                self.change_load(n, t, spec, true);
-            }
-        }
-        if !state.is_terminal() {
-            for a in &t.networks {
-                self.by_network.insert((a.network, t.id));
-                self.hold(a.network, a.addr.addr, AddressOwner::Task(t.id));
-            }
-        }
+        self.replace_task(None, Some(t), spec);
     }
 
     pub(crate) fn remove_task(&mut self, t: &Task, spec: Option<&TaskSpec>) {
-        let state = t.status.state;
-        self.by_slot.remove(&(t.service, t.slot_key(), t.id));
-        let key = (t.service, t.revision);
-        match self.of_revision.get(&key).copied() {
-            Some(n) if n > 1 => drop(self.of_revision.insert(key, n - 1)),
-            _ => drop(self.of_revision.remove(&key)),
-        }
-        if t.is_wanted() {
-            self.wanted.remove(&(t.service, t.revision, t.running_since.unwrap_or(NOT_YET), t.id));
-            if state < TaskState::Assigned {
-                self.unplaced.remove(&(t.service, t.revision, t.id));
-            }
-        }
-        if state.is_terminal() && state != TaskState::Shutdown {
-            self.ended.remove(&(t.service, t.revision, t.id));
-        }
-        if let Some(n) = t.node {
-            self.by_node.remove(&(n, t.service, t.id));
-            if is_given(t) {
-                for p in &t.host_ports {
-                    self.host_ports.remove(&(n, p.protocol, p.published, t.id));
-                }
-                self.change_load(n, t, spec, false);
-            }
-        }
-        if !state.is_terminal() {
-            for a in &t.networks {
-                self.by_network.remove(&(a.network, t.id));
-                self.release(a.network, a.addr.addr);
-            }
-        }
+        self.replace_task(Some(t), None, spec);
     }
 
     /// Replaces a task by a newer one of itself; what is the same in both is not touched.
     pub(crate) fn change_task(&mut self, old: &Task, new: &Task, spec: Option<&TaskSpec>) {
-        let same = old.node == new.node
-            && old.slot_key() == new.slot_key()
-            && old.revision == new.revision
-            && old.running_since == new.running_since
-            && old.is_wanted() == new.is_wanted()
-            && is_given(old) == is_given(new)
-            && !new.status.state.is_terminal()
-            && !old.status.state.is_terminal()
-            && old.networks == new.networks
-            && old.host_ports == new.host_ports
-            && (old.status.state < TaskState::Assigned) == (new.status.state < TaskState::Assigned);
-        if !same {
-            self.remove_task(old, spec);
-            self.add_task(new, spec);
+        self.replace_task(Some(old), Some(new), spec);
+    }
+
+    fn replace_task(&mut self, old: Option<&Task>, new: Option<&Task>, spec: Option<&TaskSpec>) {
+        swap(&mut self.by_slot, old, new, |t| Some((t.service, t.slot_key(), t.id)));
+        swap(&mut self.wanted, old, new, |t| {
+            t.is_wanted().then(|| (t.service, t.revision, t.running_since.unwrap_or(NOT_YET), t.id))
+        });
+        swap(&mut self.unplaced, old, new, |t| {
+            (t.is_wanted() && t.status.state < TaskState::Assigned).then_some((t.service, t.revision, t.id))
+        });
+        swap(&mut self.ended, old, new, |t| {
+            let state = t.status.state;
+            (state.is_terminal() && state != TaskState::Shutdown).then_some((t.service, t.revision, t.id))
+        });
+        swap(&mut self.by_node, old, new, |t| t.node.map(|n| (n, t.service, t.id)));
+        self.count_revisions(old, new);
+        self.change_ports(old, new);
+        self.change_addresses(old, new);
+        let taken = |t: Option<&Task>| t.filter(|t| is_given(t)).and_then(|t| t.node.map(|n| (n, t.is_wanted(), t.revision)));
+        if taken(old) != taken(new) {
+            for (t, add) in [(old, false), (new, true)] {
+                if let (Some(t), Some((n, ..))) = (t, taken(t)) {
+                    self.change_load(n, t, spec, add);
+                }
+            }
+        }
+    }
+
+    fn count_revisions(&mut self, old: Option<&Task>, new: Option<&Task>) {
+        let key = |t: &Task| (t.service, t.revision);
+        if old.map(key) == new.map(key) {
+            return;
+        }
+        if let Some(key) = old.map(key) {
+            match self.of_revision.get(&key).copied() {
+                Some(n) if n > 1 => drop(self.of_revision.insert(key, n - 1)),
+                _ => drop(self.of_revision.remove(&key)),
+            }
+        }
+        if let Some(key) = new.map(key) {
+            *self.of_revision.entry(key).or_default() += 1;
+        }
+    }
+
+    fn change_ports(&mut self, old: Option<&Task>, new: Option<&Task>) {
+        let ports = |t: &Task| {
+            let node = t.node.filter(|_| is_given(t));
+            let key = move |n, p: &PortConfig| (n, p.protocol, p.published, t.id);
+            node.map(|n| t.host_ports.iter().map(|p| key(n, p)).collect()).unwrap_or_default()
+        };
+        let (old, new): (Vec<_>, Vec<_>) = (old.map(ports).unwrap_or_default(), new.map(ports).unwrap_or_default());
+        if old != new {
+            old.iter().for_each(|p| _ = self.host_ports.remove(p));
+            new.into_iter().for_each(|p| _ = self.host_ports.insert(p));
+        }
+    }
+
+    /// What has ended holds no addresses.
+    fn change_addresses(&mut self, old: Option<&Task>, new: Option<&Task>) {
+        let held = |t: &Task| !t.status.state.is_terminal();
+        let (old, new) = (old.filter(|t| held(t)), new.filter(|t| held(t)));
+        if old.map(|t| &t.networks) == new.map(|t| &t.networks) {
+            return;
+        }
+        for (t, a) in old.iter().flat_map(|t| t.networks.iter().map(move |a| (t, a))) {
+            self.by_network.remove(&(a.network, t.id));
+            self.release(a.network, a.addr.addr);
+        }
+        for (t, a) in new.iter().flat_map(|t| t.networks.iter().map(move |a| (t, a))) {
+            self.by_network.insert((a.network, t.id));
+            self.hold(a.network, a.addr.addr, AddressOwner::Task(t.id));
         }
     }
 

@@ -135,6 +135,12 @@ impl Store {
         self.index.by_slot.range(range).filter_map(|(_, _, t)| self.tasks.get(t))
     }
 
+    /// Places of a service that have tasks, a place as often as it has tasks.
+    pub fn places_of_service(&self, id: ServiceId) -> impl Iterator<Item = SlotKey> {
+        let range = (id, SlotKey(0), TaskId(0))..=(id, SlotKey(u128::MAX), TaskId(u128::MAX));
+        self.index.by_slot.range(range).map(|(_, place, _)| *place)
+    }
+
     /// Whether there are tasks of a revision.
     #[must_use]
     pub fn is_in_use(&self, id: ServiceId, revision: u64) -> bool {
