@@ -85,7 +85,7 @@ async fn fetch(app: &App, request: ControlRequest) -> Handled<Vec<NodeView>> {
     }
 }
 
-async fn own(app: &App, target: String) -> String {
+pub(crate) async fn own(app: &App, target: String) -> String {
     if target != "self" {
         return target;
     }

@@ -1,6 +1,6 @@
 //! `/tasks/…`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_types::control::{Code, ControlRequest, ControlResponse, TaskView};
 use skep_types::object::{Network, Service, Task};
-use skep_types::{NetworkId, ServiceId};
+use skep_types::{NetworkId, NodeId, ServiceId};
 
 use crate::App;
 use crate::cluster::unexpected;
@@ -100,24 +100,18 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
     let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
     let tasks = all_tasks(&app).await?;
     let (networks, services) = (networks(&app).await?, services(&app).await?);
-    let own = app.cluster.info().await.node_id.map(|n| n.to_string()).unwrap_or_default();
-    let nodes: Vec<String> = filters.values("node").map(|n| if n == "self" { own.clone() } else { n.to_owned() }).collect();
-    let hostnames = if nodes.is_empty() { BTreeMap::new() } else { hostnames(&app).await? };
+    let (of_services, on_nodes) = (named_services(&app, &filters).await?, named_nodes(&app, &filters).await?);
     let none = BTreeMap::new();
     let up_to_date = filters.flag("_up-to-date");
     let wanted = |v: &&TaskView| {
         let t = &v.task;
-        let node = t.node.map(|n| n.to_string()).unwrap_or_default();
         filters.any("id", |f| t.id.to_string().starts_with(f))
-            && filters.any("service", |f| t.service.to_string().starts_with(f) || t.service_name == f)
+            && (of_services.is_empty() || of_services.contains(&t.service))
             && filters.any("name", |f| t.container_name().starts_with(f))
             && filters.any("desired-state", |f| t.desired.as_str() == f)
             && filters.any("runtime", |f| f == "container")
             && filters.labels("label", services.get(&t.service).map_or(&none, |s| &s.spec.labels))
-            && (nodes.is_empty()
-                || nodes
-                    .iter()
-                    .any(|f| node.starts_with(f.as_str()) || t.node.and_then(|n| hostnames.get(&n)).is_some_and(|h| h == f)))
+            && (on_nodes.is_empty() || t.node.is_some_and(|n| on_nodes.contains(&n)))
             && up_to_date.is_none_or(|fresh| services.get(&t.service).is_some_and(|s| is_fresh(s, t) == fresh))
     };
     Ok(Json(tasks.iter().filter(wanted).map(|v| shown(v, &networks)).collect::<Vec<_>>()).into_response())
@@ -128,13 +122,29 @@ fn is_fresh(s: &Service, t: &Task) -> bool {
     s.revision == t.revision && s.iteration() == t.iteration
 }
 
-async fn hostnames(app: &App) -> Handled<BTreeMap<skep_types::NodeId, String>> {
-    match app.cluster.call(ControlRequest::ListNodes).await? {
-        ControlResponse::Nodes(nodes) => {
-            Ok(nodes.into_iter().map(|v| (v.node.id, v.node.description.hostname.clone())).collect())
+/// The services that a filter names, each by full id, exact name or unique id prefix, as an argument would be.
+async fn named_services(app: &App, filters: &Filters) -> Handled<BTreeSet<ServiceId>> {
+    let mut out = BTreeSet::new();
+    for target in filters.values("service").map(str::to_owned) {
+        match app.cluster.call(ControlRequest::GetService { target }).await? {
+            ControlResponse::Services(found) => out.extend(found.iter().map(|s| s.id)),
+            other => return Err(unexpected(&other)),
         }
-        other => Err(unexpected(&other)),
     }
+    Ok(out)
+}
+
+/// The nodes that a filter names, this one as `self`.
+async fn named_nodes(app: &App, filters: &Filters) -> Handled<BTreeSet<NodeId>> {
+    let mut out = BTreeSet::new();
+    for target in filters.values("node").map(str::to_owned) {
+        let target = crate::nodes::own(app, target).await;
+        match app.cluster.call(ControlRequest::GetNode { target }).await? {
+            ControlResponse::Nodes(found) => out.extend(found.iter().map(|v| v.node.id)),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    Ok(out)
 }
 
 pub(crate) async fn inspect(State(app): State<App>, Path(target): Path<String>) -> Handled {

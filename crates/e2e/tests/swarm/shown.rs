@@ -142,6 +142,10 @@ fn lists_and_their_filters() {
     assert_eq!((count("desired-state=running"), count("desired-state=shutdown"), count("desired-state=accepted")), (3, 1, 0));
     assert_eq!((count(&format!("name=web2.{slot}")), count(&format!("id={}", victim.id))), (2, 1));
     assert_eq!(count("node=worker1"), count(&format!("node={w1}")));
+    // A filter names one service, as an argument does, though the ids of others may begin with its name.
+    let ask = |filter: &str| bed.refused("manager", "GET", &format!("/tasks?filters={filter}"), None);
+    assert_eq!(ask("%7B%22service%22%3A%5B%22we%22%5D%7D"), (404, "service we not found".to_owned()));
+    assert_eq!(ask("%7B%22node%22%3A%5B%22worker%22%5D%7D"), (404, "node worker not found".to_owned()));
     let missing = m("service ps web2 nothing");
     assert!(missing.code == 1 && missing.out.contains("web2.1") && missing.err.contains("no such service: nothing"));
 
