@@ -53,6 +53,9 @@ impl Raft {
             // Kept for followers that are a little behind, so that they need no snapshot.
             max_in_snapshot_log_to_keep: 500,
             enable_pre_vote: Some(true),
+            // A leader sends entries before its own disk has them. One that lost its power may have forgotten some that others
+            // keep; leading on in the same term it would give their numbers to other entries.
+            enable_leader_restore: Some(false),
             ..Config::default()
         };
         let settings = settings.validate().map_err(|e| OpenError::Start(e.to_string()))?;
@@ -64,6 +67,11 @@ impl Raft {
         let raft = Inner::new(config.id, Arc::new(settings), factory, log, machine)
             .await
             .map_err(|e| OpenError::Start(e.to_string()))?;
+        let voters: Vec<u64> = raft.metrics().borrow_watched().membership_config.voter_ids().collect();
+        if voters == [config.id] {
+            // Nobody else can be elected: no need to wait for a time-out.
+            raft.trigger().elect(false).await.map_err(|e| OpenError::Start(e.to_string()))?;
+        }
         let heard = Arc::new(watch::channel(None).0);
         let first = leadership::of(&raft.metrics().borrow_watched());
         let (tx, leadership) = watch::channel(first);

@@ -83,9 +83,13 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
             let others = store.tasks_of_service(s.id).filter(|t| !places.contains_key(&t.slot_key()));
             let others: Vec<_> =
                 others.map(|t| (t.slot_key(), t.status.state, t.desired, t.revision, t.status.timestamp)).collect();
-            let nodes: Vec<_> = store.nodes().filter(|n| n.takes_tasks()).map(|n| (SlotKey::node(n.id), n.role)).collect();
+            let doubled = store.tasks_of_service(s.id).filter(|t| places.get(&t.slot_key()).is_some_and(|n| *n != 1));
+            let doubled = doubled.map(|t| (t.slot_key(), t.status.state, t.desired, t.revision, t.update, t.meta.created_at));
+            let doubled: Vec<_> = doubled.collect();
+            let idle = |n: &&std::sync::Arc<Node>| n.takes_tasks() && !places.contains_key(&SlotKey::node(n.id));
+            let nodes: Vec<_> = store.nodes().filter(idle).map(|n| (n.id, n.role, n.meta, n.addr, n.ingress_addr)).collect();
             return Err(format!(
-                "service {} ({:?}) has {} places running; one task is {why:?}; revision {}, update {:?}; other places {others:?}; nodes {nodes:?}",
+                "service {} ({:?}) has {} places running; one task is {why:?}; revision {}, update {:?}; other places {others:?}; nodes without one {nodes:?}; more than one {doubled:?}",
                 s.spec.name,
                 s.spec.mode,
                 places.len(),

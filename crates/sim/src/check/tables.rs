@@ -277,11 +277,17 @@ pub(super) fn bounded(store: &Store) -> Result<(), String> {
     let limit = store.cluster().map_or(5, |c| c.spec.task_history_limit);
     let Ok(limit) = usize::try_from(limit) else { return Ok(()) };
     let mut ended: BTreeMap<(ServiceId, SlotKey), usize> = BTreeMap::new();
-    for t in store.tasks().filter(|t| t.status.state.is_terminal()) {
+    // What is to be removed is no history: the next plan does it, also when many end at once.
+    for t in store.tasks().filter(|t| t.status.state.is_terminal() && t.desired != TaskState::Remove) {
         *ended.entry((t.service, t.slot_key())).or_default() += 1;
     }
     match ended.iter().find(|(_, n)| **n > limit + 3) {
-        Some(((s, slot), n)) => Err(format!("slot {slot:?} of service {s} keeps {n} ended tasks")),
+        Some(((s, slot), n)) => {
+            let all =
+                store.tasks_of_slot(*s, *slot).map(|t| (t.status.state, t.desired, t.revision, t.status.timestamp, t.update));
+            let service = store.service(*s).map(|s| (&s.spec.mode, s.revision, &s.update_status));
+            Err(format!("slot {slot:?} of service {s} keeps {n} ended tasks: {:?} of {service:?}", all.collect::<Vec<_>>()))
+        }
         None => Ok(()),
     }
 }
