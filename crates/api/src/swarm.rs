@@ -9,10 +9,10 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use skep_types::Secret;
 use skep_types::control::{AdvertiseFrom, ControlRequest, ControlResponse, InitRequest, JoinRequest};
 use skep_types::object::{Cluster, TlsInfo};
 use skep_types::spec::{Availability, ClusterSpec};
+use skep_types::{Ipv4Net, Secret};
 
 use crate::App;
 use crate::body::JsonBody;
@@ -23,6 +23,8 @@ use crate::fields::Fields;
 
 /// Where managers listen unless told otherwise.
 const DEFAULT_PORT: u16 = 2377;
+/// Where subnets are cut from unless told otherwise.
+const DEFAULT_POOL: &str = "10.0.0.0/8";
 
 pub(crate) fn nanos(d: Duration) -> i64 {
     i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)
@@ -53,7 +55,7 @@ pub(crate) fn cluster_json(c: &Cluster, tokens: bool) -> Value {
             "Dispatcher": {"HeartbeatPeriod": nanos(spec.heartbeat_period)},
             "CAConfig": ca, "TaskDefaults": {}, "EncryptionConfig": {"AutoLockManagers": spec.auto_lock},
         },
-        "TLSInfo": tls_json(&c.tls), "RootRotationInProgress": c.root_rotation.is_some(), "DefaultAddrPool": [c.address_pool.to_string()], "SubnetSize": c.subnet_size,
+        "TLSInfo": tls_json(&c.tls), "RootRotationInProgress": c.root_rotation.is_some(), "DefaultAddrPool": c.address_pools.iter().map(ToString::to_string).collect::<Vec<_>>(), "SubnetSize": c.subnet_size,
         "DataPathPort": c.data_path_port,
     });
     if tokens {
@@ -209,6 +211,29 @@ pub(crate) fn listen_address(text: &str) -> Handled<String> {
         .map_err(|_| Failure::invalid(format!("invalid listen address {text}: it must be IPv4:port")))
 }
 
+/// Pools, and how long the prefixes of the subnets are that are cut from them.
+fn address_pools(texts: &[String], size: u64) -> Handled<(Vec<Ipv4Net>, u8)> {
+    let texts = if texts.is_empty() { &[DEFAULT_POOL.to_owned()] } else { texts };
+    let parse = |text: &String| text.parse::<Ipv4Net>().map_err(|e| Failure::invalid(e.to_string()));
+    let pools = texts.iter().map(parse).collect::<Handled<Vec<_>>>()?;
+    let size = if size == 0 { 24 } else { size };
+    for (i, pool) in pools.iter().enumerate() {
+        if let Some(other) = pools[..i].iter().find(|p| p.overlaps(pool)) {
+            return Err(Failure::invalid(format!("default address pools {other} and {pool} overlap")));
+        }
+        // Smaller ones have no room for a task.
+        if !(u64::from(pool.prefix)..=29).contains(&size) {
+            let text = format!(
+                "default address pool {pool} cannot be cut into subnets of size {size}: give one from {} to 29",
+                pool.prefix
+            );
+            return Err(Failure::invalid(text));
+        }
+    }
+    // At most 29.
+    Ok((pools, size as u8))
+}
+
 pub(crate) async fn init(State(app): State<App>, JsonBody(mut f): JsonBody) -> Handled {
     let listen: String = f.get("ListenAddr")?;
     let listen_addr = listen_address(&listen)?;
@@ -222,16 +247,7 @@ pub(crate) async fn init(State(app): State<App>, JsonBody(mut f): JsonBody) -> H
         Ok(p) if (1024..=49151).contains(&p) => p,
         _ => return Err(Failure::invalid(format!("The datapath IP address must be between 1024 and 49151: {port}"))),
     };
-    let pools: Vec<String> = f.get("DefaultAddrPool")?;
-    let size: u8 = f.get("SubnetSize")?;
-    let address_pool = match pools.as_slice() {
-        [] => None,
-        [one] => {
-            let net = one.parse().map_err(|e: skep_types::net::InvalidNet| Failure::invalid(e.to_string()))?;
-            Some((net, if size == 0 { 24 } else { size }))
-        }
-        _ => return Err(Failure::unbuilt("several --default-addr-pool")),
-    };
+    let address_pools = address_pools(&f.get::<Vec<String>>("DefaultAddrPool")?, f.number("SubnetSize")?)?;
     let state = app.cluster.info().await;
     if state.state != skep_types::control::LocalState::Inactive && !force_new_cluster {
         return Err(Failure::new(
@@ -257,7 +273,7 @@ pub(crate) async fn init(State(app): State<App>, JsonBody(mut f): JsonBody) -> H
             spec.auto_lock |= auto_lock;
             spec
         },
-        address_pool,
+        address_pools,
         force_new_cluster,
     };
     f.finish()?;

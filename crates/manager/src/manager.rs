@@ -62,8 +62,8 @@ pub struct Bootstrap {
     pub spec: ClusterSpec,
     /// Key of the root, PEM.
     pub root_key: String,
-    /// Pool and prefix length of subnets.
-    pub address_pool: (Ipv4Net, u8),
+    /// Pools and prefix length of subnets.
+    pub address_pools: (Vec<Ipv4Net>, u8),
     /// UDP port of VXLAN.
     pub data_path_port: u16,
     /// Whether the first node takes tasks.
@@ -150,8 +150,8 @@ impl Manager {
             .await
             .map_err(|_| fail(&"no leader within 10 s"))?
             .map_err(|e| fail(&e))?;
-        let (pool, size) = b.address_pool;
-        let subnet = allocate::subnet(&Store::default(), pool, size).map_err(|e| fail(&e))?;
+        let (pools, size) = b.address_pools;
+        let subnet = allocate::subnet(&Store::default(), &pools, size).map_err(|e| fail(&e))?;
         let gateway = subnet.nth(1).ok_or_else(|| fail(&"the address pool is too small"))?;
         let token = |secret| skep_pki::JoinToken::new(&c.root_pem, secret).map(|t| t.to_string());
         let cluster = Cluster {
@@ -162,7 +162,7 @@ impl Manager {
             root_ca_key: b.root_key.into(),
             worker_token: token(self.shared.clock.random()).map_err(|e| fail(&e))?,
             manager_token: token(self.shared.clock.random()).map_err(|e| fail(&e))?,
-            address_pool: pool,
+            address_pools: pools,
             subnet_size: size,
             data_path_port: b.data_path_port,
             intermediate: String::new(),

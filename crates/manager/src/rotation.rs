@@ -190,7 +190,7 @@ mod tests {
             root_ca_key: Secret(root.key_pem().to_owned()),
             worker_token: "old".into(),
             manager_token: "old".into(),
-            address_pool: "10.0.0.0/8".parse().unwrap(),
+            address_pools: vec!["10.0.0.0/8".parse().unwrap()],
             subnet_size: 24,
             data_path_port: 4789,
             intermediate: String::new(),

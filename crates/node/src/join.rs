@@ -10,7 +10,7 @@ use skep_types::clock::Clock;
 use skep_types::control::{CertificateRequest, Code, ControlError, InitRequest, IssuedCertificate, JoinRequest, LocalState};
 use skep_types::object::Version;
 use skep_types::spec::Role;
-use skep_types::{ClusterId, Ipv4Net, NodeId, Secret, Time};
+use skep_types::{ClusterId, NodeId, Secret, Time};
 use skep_wire::{SystemClock, Tls, WireError};
 
 use crate::error::{already_in_swarm, internal, invalid, join_timeout, unreachable};
@@ -140,12 +140,11 @@ async fn found(shared: &Arc<Shared>, r: InitRequest) -> Result<Running, ControlE
     };
     let tls = enter(shared, &keys)?;
     let part = ManagerPart::start(shared, &disk, &keys, &tls).await?;
-    let default_pool = (Ipv4Net::new(std::net::Ipv4Addr::new(10, 0, 0, 0), 8), 24);
     let bootstrap = Bootstrap {
         cluster,
         spec,
         root_key: root.key_pem().to_owned(),
-        address_pool: r.address_pool.unwrap_or(default_pool),
+        address_pools: r.address_pools,
         data_path_port: if r.data_path_port == 0 { 4789 } else { r.data_path_port },
         availability: r.availability,
         unlock_key,

@@ -19,7 +19,7 @@ fn again(m: &Machine) -> InitRequest {
         data_path_port: 0,
         availability: Availability::Active,
         spec: ClusterSpec::default(),
-        address_pool: None,
+        address_pools: (vec![skep_types::Ipv4Net::new([10, 0, 0, 0].into(), 8)], 24),
         force_new_cluster: true,
     }
 }

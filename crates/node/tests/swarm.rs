@@ -122,7 +122,7 @@ async fn roles_change_and_nodes_leave() {
         data_path_port: 0,
         availability: Availability::Active,
         spec: ClusterSpec::default(),
-        address_pool: None,
+        address_pools: (vec![skep_types::Ipv4Net::new([10, 0, 0, 0].into(), 8)], 24),
         force_new_cluster: false,
     });
     assert!(e.await.unwrap_err().message.starts_with("This node is already part of a swarm."));

@@ -45,24 +45,28 @@ impl std::fmt::Display for Exhausted {
 
 impl std::error::Error for Exhausted {}
 
-/// The next free subnet of `pool` with this prefix length that overlaps no network.
+/// The next free subnet of the pools with this prefix length that overlaps no network; a pool is used up before the next one.
 ///
 /// # Errors
 /// [`Exhausted::Subnets`].
-pub fn subnet(store: &Store, pool: Ipv4Net, prefix: u8) -> Result<Ipv4Net, Exhausted> {
+pub fn subnet(store: &Store, pools: &[Ipv4Net], prefix: u8) -> Result<Ipv4Net, Exhausted> {
+    pools.iter().find_map(|pool| subnet_of(store, *pool, prefix)).ok_or(Exhausted::Subnets)
+}
+
+fn subnet_of(store: &Store, pool: Ipv4Net, prefix: u8) -> Option<Ipv4Net> {
     let mut at = u32::from(pool.network().addr);
     let last = u32::from(pool.broadcast());
     while at <= last {
         let candidate = Ipv4Net::new(Ipv4Addr::from(at), prefix);
         let clash = store.networks().find(|n| n.subnet.overlaps(&candidate));
-        let Some(clash) = clash else { return Ok(candidate) };
+        let Some(clash) = clash else { return Some(candidate) };
         // Skip the whole network that is in the way, and at least one candidate.
         let past = u32::from(clash.subnet.broadcast()).max(u32::from(candidate.broadcast()));
-        let Some(next) = past.checked_add(1) else { break };
+        let next = past.checked_add(1)?;
         let size = u32::from(candidate.broadcast()) - u32::from(candidate.network().addr);
         at = next.checked_add(size).map_or(u32::MAX, |x| x & !size);
     }
-    Err(Exhausted::Subnets)
+    None
 }
 
 /// The lowest free VXLAN identifier from 4096.

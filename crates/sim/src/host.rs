@@ -145,7 +145,7 @@ impl Host {
             spec: ClusterSpec::default(),
             root_key: ROOT_KEY.into(),
             unlock_key: Default::default(),
-            address_pool: (Ipv4Net::new([10, 0, 0, 0].into(), 8), 24),
+            address_pools: (vec![Ipv4Net::new([10, 0, 0, 0].into(), 8)], 24),
             data_path_port: 4789,
             availability: Availability::Active,
         };

@@ -385,8 +385,8 @@ pub struct InitRequest {
     pub availability: Availability,
     /// Settings.
     pub spec: ClusterSpec,
-    /// Pool that subnets are cut from and their prefix length.
-    pub address_pool: Option<(crate::Ipv4Net, u8)>,
+    /// Pools that subnets are cut from, and their prefix length.
+    pub address_pools: (Vec<crate::Ipv4Net>, u8),
     /// Make a swarm of one of what this manager has, without the other managers.
     #[serde(default)]
     pub force_new_cluster: bool,

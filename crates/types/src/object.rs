@@ -45,8 +45,8 @@ pub struct Cluster {
     pub worker_token: String,
     /// Join token of managers.
     pub manager_token: String,
-    /// Pool that subnets are cut from. Default 10.0.0.0/8.
-    pub address_pool: Ipv4Net,
+    /// Pools that subnets are cut from, the first one first; they do not overlap. Default 10.0.0.0/8.
+    pub address_pools: Vec<Ipv4Net>,
     /// Prefix length of those subnets. Default 24.
     pub subnet_size: u8,
     /// UDP port of VXLAN. Default 4789.

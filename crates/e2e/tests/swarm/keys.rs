@@ -18,9 +18,14 @@ fn settings_are_shown_as_they_were_given() {
     m(&format!("swarm init --advertise-addr {own} --cert-expiry 30m")).fails("minimum certificate expiry time is: 1h0m0s");
     m(&format!("swarm init --advertise-addr {own} --external-ca protocol=cfssl,url=https://ca.example")).fails("--external-ca");
     m(&format!("swarm init --advertise-addr {own} --max-snapshots 2")).fails("--max-snapshots");
+    m(&format!("swarm init --advertise-addr {own} --default-addr-pool 10.20.0.0/16 --default-addr-pool 10.20.1.0/24"))
+        .fails("overlap");
+    m(&format!("swarm init --advertise-addr {own} --default-addr-pool-mask-length 30"))
+        .fails("cannot be cut into subnets of size 30");
     assert!(m("info").ok().contains("\n Swarm: inactive\n"), "a refused init left something");
     let init = "swarm init --cert-expiry 48h --dispatcher-heartbeat 7s --task-history-limit 3 --snapshot-interval 5000 \
-                --availability drain --default-addr-pool 10.20.0.0/16 --default-addr-pool-mask-length 25 --data-path-port 4790";
+                --availability drain --default-addr-pool 10.20.0.0/24 --default-addr-pool 172.30.0.0/16 \
+                --default-addr-pool-mask-length 25 --data-path-port 4790";
     let _ = m(&format!("{init} --advertise-addr {own}")).ok();
     let shown = bed.api("manager", "GET", "/swarm", None).unwrap_or_default();
     let spec = &shown["Spec"];
@@ -30,9 +35,14 @@ fn settings_are_shown_as_they_were_given() {
     assert_eq!(spec["Raft"]["SnapshotInterval"], 5000);
     assert_eq!(spec["EncryptionConfig"]["AutoLockManagers"], false);
     assert_eq!(
-        (&shown["DefaultAddrPool"][0], &shown["SubnetSize"], &shown["DataPathPort"]),
-        (&"10.20.0.0/16".into(), &25.into(), &4790.into())
+        (&shown["DefaultAddrPool"], &shown["SubnetSize"], &shown["DataPathPort"]),
+        (&serde_json::json!(["10.20.0.0/24", "172.30.0.0/16"]), &25.into(), &4790.into())
     );
+    // The mesh has the first half of the first pool.
+    for (name, subnet) in [("one", "10.20.0.128/25"), ("two", "172.30.0.0/25")] {
+        let _ = m(&format!("network create -d overlay {name}")).ok();
+        assert_eq!(m(&format!("network inspect --format {{{{(index .IPAM.Config 0).Subnet}}}} {name}")).ok(), subnet);
+    }
     assert_eq!(m("swarm update --task-history-limit 9 --cert-expiry 24h").ok(), "Swarm updated.");
     let after = bed.api("manager", "GET", "/swarm", None).unwrap_or_default();
     assert_eq!(after["Spec"]["Orchestration"]["TaskHistoryRetentionLimit"], 9);

@@ -30,7 +30,7 @@ pub(crate) async fn create(s: &Shared, spec: &NetworkSpec) -> Result<ControlResp
         let exhausted = |e| rpc(Code::FailedPrecondition, e);
         let subnet = match spec.subnet {
             Some(s) => s.network(),
-            None => allocate::subnet(store, c.address_pool, c.subnet_size).map_err(exhausted)?,
+            None => allocate::subnet(store, &c.address_pools, c.subnet_size).map_err(exhausted)?,
         };
         // A gateway, one task, and the two addresses that no host may have.
         if subnet.prefix > 29 {

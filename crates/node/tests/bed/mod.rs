@@ -163,7 +163,7 @@ impl Machine {
             data_path_port: 0,
             availability: Availability::Active,
             spec,
-            address_pool: None,
+            address_pools: (vec![skep_types::Ipv4Net::new([10, 0, 0, 0].into(), 8)], 24),
             force_new_cluster: false,
         };
         self.node.init(r).await

@@ -63,7 +63,7 @@ impl World {
             tls: Default::default(),
             worker_token: String::new(),
             manager_token: String::new(),
-            address_pool: net("10.0.0.0/8"),
+            address_pools: vec![net("10.0.0.0/8")],
             subnet_size: 24,
             data_path_port: 4789,
         };

@@ -125,8 +125,11 @@ fn nothing_suitable_is_explained_and_tried_again() {
 #[test]
 fn subnets_and_constraints() {
     let w = World::new(0);
-    assert_eq!(allocate::subnet(&w.store, net("10.0.0.0/8"), 24).unwrap(), net("10.0.1.0/24"));
-    assert!(allocate::subnet(&w.store, net("10.0.0.0/24"), 24).is_err());
+    assert_eq!(allocate::subnet(&w.store, &[net("10.0.0.0/8")], 24).unwrap(), net("10.0.1.0/24"));
+    assert!(allocate::subnet(&w.store, &[net("10.0.0.0/24")], 24).is_err());
+    // the first pool is used up: the next one has room
+    let pools = [net("10.0.0.0/24"), net("172.30.0.0/16")];
+    assert_eq!(allocate::subnet(&w.store, &pools, 24).unwrap(), net("172.30.0.0/24"));
     assert_eq!(allocate::vni(&w.store), Ok(4097));
     for (text, err) in [
         ("node.role=manager", "constraint expected one operator from ==, !="),
