@@ -8,6 +8,7 @@ mod strip;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::mutants;
 use crate::workspace::Workspace;
 
 /// Runs all checks; prints each finding.
@@ -16,6 +17,7 @@ pub(crate) fn run() -> Result<ExitCode, String> {
     let crates = edges::crates(&workspace.packages);
     let mut findings = edges::check(&crates);
     findings.extend(manifest::check(&workspace)?);
+    findings.extend(mutants::check(&workspace.root)?);
     let files = rust_files(&workspace.root)?;
     let mut lengths = Vec::new();
     for file in &files {

@@ -19,29 +19,55 @@ pub(crate) const USAGE: &str =
 const LIMIT: Duration = Duration::from_secs(75);
 const LOOK: Duration = Duration::from_millis(200);
 
+fn read(root: &Path) -> Result<Vec<Value>, String> {
+    let text = std::fs::read_to_string(root.join("crates/sim/mutants.json")).map_err(|e| format!("read mutants: {e}"))?;
+    serde_json::from_str(&text).map_err(|e| format!("read mutants: {e}"))
+}
+
+fn field(m: &Value, name: &str) -> Result<String, String> {
+    m[name].as_str().map(str::to_owned).ok_or_else(|| format!("a mutant has no {name}: {m}"))
+}
+
+fn stale(name: &str, path: &Path) -> String {
+    format!("mutant \"{name}\": what it replaces is not exactly once in {}", path.display())
+}
+
+/// Bugs that no longer fit the code.
+///
+/// # Errors
+/// If the list cannot be read.
+pub(crate) fn check(root: &Path) -> Result<Vec<String>, String> {
+    let mut findings = Vec::new();
+    for m in read(root)? {
+        let path = root.join(field(&m, "file")?);
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        if text.matches(&field(&m, "find")?).count() != 1 {
+            findings.push(stale(&field(&m, "name")?, &path));
+        }
+    }
+    Ok(findings)
+}
+
 /// Runs the bugs whose names contain all the words.
 ///
 /// # Errors
 /// If the copy cannot be made, or a bug no longer fits the code.
 pub(crate) fn run(words: &[&str]) -> Result<ExitCode, String> {
     let workspace = Workspace::read()?;
-    let text =
-        std::fs::read_to_string(workspace.root.join("crates/sim/mutants.json")).map_err(|e| format!("read mutants: {e}"))?;
-    let all: Vec<Value> = serde_json::from_str(&text).map_err(|e| format!("read mutants: {e}"))?;
+    let all = read(&workspace.root)?;
     let tree = workspace.target.join("mutants/tree");
     copy(&workspace.root, &tree)?;
     let (mut seen, mut missed) = (0, Vec::new());
     for m in &all {
-        let field = |k: &str| m[k].as_str().map(str::to_owned).ok_or_else(|| format!("a mutant has no {k}: {m}"));
-        let name = field("name")?;
+        let name = field(m, "name")?;
         if !words.iter().all(|w| name.contains(w)) {
             continue;
         }
-        let path = tree.join(field("file")?);
+        let path = tree.join(field(m, "file")?);
         let good = std::fs::read_to_string(&path).map_err(|e| format!("read {}: {e}", path.display()))?;
-        let (find, replace) = (field("find")?, field("replace")?);
+        let (find, replace) = (field(m, "find")?, field(m, "replace")?);
         if good.matches(&find).count() != 1 {
-            return Err(format!("mutant \"{name}\": what it replaces is not exactly once in {}", path.display()));
+            return Err(stale(&name, &path));
         }
         write(&path, &good.replace(&find, &replace))?;
         let found = hunt(&workspace, &tree, m["test"].as_str());
