@@ -88,3 +88,24 @@ async fn a_proposal_over_the_limit_is_refused() {
     let e = one.propose(vec![0; skep_raft::MAX_PROPOSAL_BYTES + 1]).await;
     assert!(matches!(e, Err(ProposeError::TooLarge { .. })));
 }
+
+/// It sends entries before its own disk has them: what it forgot with its power must not be numbered again in the same term.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_starts_again_does_not_lead_on() {
+    let (net, dir) = (Arc::new(Net::default()), tempfile::tempdir().unwrap());
+    let mut all = three(&net, dir.path()).await;
+    write(&[&all[0].0], "before").await;
+    let term = all[0].0.leadership().borrow().term;
+    // Nobody else is elected meanwhile.
+    net.cut.lock().unwrap().extend([2, 3]);
+    net.members.lock().unwrap().remove(&1);
+    let (old, _) = all.remove(0);
+    old.shutdown().await;
+    drop(old);
+    let (again, _) = start(&net, dir.path(), 1).await;
+    net.cut.lock().unwrap().clear();
+    let members = [&again, &all[0].0, &all[1].0];
+    write(&members, "after").await;
+    let now = members.iter().map(|m| m.leadership().borrow().term).max();
+    assert!(now > Some(term), "it led on in term {term}");
+}
