@@ -41,7 +41,8 @@ fn settings_are_shown_as_they_were_given() {
     // The mesh has the first half of the first pool.
     for (name, subnet) in [("one", "10.20.0.128/25"), ("two", "172.30.0.0/25")] {
         let _ = m(&format!("network create -d overlay {name}")).ok();
-        assert_eq!(m(&format!("network inspect --format {{{{(index .IPAM.Config 0).Subnet}}}} {name}")).ok(), subnet);
+        let network = bed.api("manager", "GET", &format!("/networks/{name}"), None).unwrap_or_default();
+        assert_eq!(network["IPAM"]["Config"][0]["Subnet"], subnet, "{network}");
     }
     assert_eq!(m("swarm update --task-history-limit 9 --cert-expiry 24h").ok(), "Swarm updated.");
     let after = bed.api("manager", "GET", "/swarm", None).unwrap_or_default();
