@@ -72,6 +72,13 @@ pub(crate) fn run(d: &mut Draft<'_>, id: ServiceId) {
                 continue;
             }
             let s = slot(&d.work, id, t.slot_key());
+            // Whichever of them was to take over, as nodes were drained and activated in turn: one that serves and may stay is enough.
+            let may_stay = |n: NodeId| d.work.node(n).is_some_and(|n| n.spec.availability != Availability::Drain);
+            let serves = |o: &Arc<Task>| o.status.state == TaskState::Running && o.node.is_some_and(may_stay);
+            if s.wanted().any(|o| o.id != t.id && serves(o)) {
+                d.edit(t.id, |t| t.desired = TaskState::Shutdown);
+                continue;
+            }
             if under_way >= limit || s.wanted().any(|o| o.id != t.id && !o.status.state.is_terminal()) {
                 continue;
             }

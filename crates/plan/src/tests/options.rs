@@ -206,6 +206,21 @@ fn a_drained_task_serves_on_while_it_cannot_start_elsewhere() {
     assert_eq!((w.running().len(), most_in_one_place(&w)), (2, 1));
 }
 
+/// Nodes that are drained and activated in turn can leave two, neither of which is to take over any more. The simulator found it.
+#[test]
+fn of_two_in_a_place_the_one_that_may_stay_is_kept() {
+    let mut w = World::new(2);
+    w.service(1, |s| s.update = Some(UpdateConfig { order: UpdateOrder::StartFirst, ..UpdateConfig::default() }));
+    w.settle();
+    let old = w.running()[0].clone();
+    let here = old.node.unwrap().0;
+    let twin = Task { id: TaskId(u128::MAX), node: Some(NodeId(3 - here)), ..(*old).clone() };
+    w.write(vec![Op::PutTask(Box::new(twin))]);
+    drain(&mut w, here, "update");
+    w.pass(60);
+    assert_eq!((w.running().len(), on(&w, here)), (1, 0));
+}
+
 #[test]
 fn drivers_are_asked_for_by_name() {
     let has = |names: &[(&str, &str)]| -> Vec<(String, String)> {

@@ -70,7 +70,15 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
                     .and_then(|n| store.node(n))
                     .is_some_and(|n| n.state == NodeState::Ready && n.spec.availability != Availability::Drain);
                 if !ok {
-                    return Err(format!("task {} runs on a node that should have none", t.id));
+                    let node = t.node.and_then(|n| store.node(n)).map(|n| (n.id, n.state, n.spec.availability, &n.spec.labels));
+                    let place: Vec<_> = store
+                        .tasks_of_slot(s.id, t.slot_key())
+                        .map(|t| (t.id, t.status.state, t.desired, t.revision, t.takes_over, t.node, &t.status.err))
+                        .collect();
+                    return Err(format!(
+                        "task {} runs on a node that should have none: {node:?}; in its place {place:?}; {:?}, revision {}, update {:?} by {:?}",
+                        t.id, s.spec.mode, s.revision, s.update_status, s.spec.update
+                    ));
                 }
             }
         }
