@@ -7,7 +7,6 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_types::control::{Code, ControlRequest, ControlResponse, NodeView};
-use skep_types::object::NodeState;
 use skep_types::spec::{Availability, NodeSpec, Role};
 
 use crate::App;
@@ -21,32 +20,14 @@ use crate::swarm::tls_json;
 
 const FILTERS: [&str; 6] = ["id", "label", "node.label", "membership", "name", "role"];
 
-fn role_word(role: Role) -> &'static str {
-    match role {
-        Role::Worker => "worker",
-        Role::Manager => "manager",
-    }
-}
-
 fn shown(view: &NodeView) -> Value {
     let n = &view.node;
-    let state = match n.state {
-        NodeState::Unknown => "unknown",
-        NodeState::Down => "down",
-        NodeState::Ready => "ready",
-        NodeState::Disconnected => "disconnected",
-    };
-    let availability = match n.spec.availability {
-        Availability::Active => "active",
-        Availability::Pause => "pause",
-        Availability::Drain => "drain",
-    };
     let plugin = |kind: &str, name: &str| json!({"Type": kind, "Name": name});
-    let mut status = json!({"State": state, "Addr": n.addr.map(|a| a.to_string()).unwrap_or_default()});
+    let mut status = json!({"State": n.state.as_str(), "Addr": n.addr.map(|a| a.to_string()).unwrap_or_default()});
     if !n.message.is_empty() {
         status["Message"] = json!(n.message);
     }
-    let mut spec = json!({"Labels": n.spec.labels, "Role": role_word(n.spec.role), "Availability": availability});
+    let mut spec = json!({"Labels": n.spec.labels, "Role": n.spec.role.as_str(), "Availability": n.spec.availability.as_str()});
     if let Some(name) = &n.spec.name {
         spec["Name"] = json!(name);
     }
@@ -104,7 +85,7 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
         let n = &v.node;
         filters.any("id", |f| n.id.to_string().starts_with(f))
             && filters.any("name", |f| n.description.hostname.starts_with(f))
-            && filters.any("role", |f| role_word(n.role) == f)
+            && filters.any("role", |f| n.role.as_str() == f)
             && filters.any("membership", |f| f == "accepted")
             && filters.labels("label", &n.description.engine_labels)
             && filters.labels("node.label", &n.spec.labels)

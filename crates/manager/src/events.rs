@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use skep_state::Change;
 use skep_types::Time;
 use skep_types::container::Event;
-use skep_types::object::{Meta, Node, NodeState, Service};
-use skep_types::spec::{Availability, Role, ServiceMode};
+use skep_types::object::{Meta, Node, Service};
+use skep_types::spec::ServiceMode;
 use tokio::sync::broadcast;
 
 /// Tells whoever listens.
@@ -81,24 +81,9 @@ fn note(a: &mut Attributes, key: &str, old: &str, new: &str) {
 }
 
 fn node(old: &Node, new: &Node, a: &mut Attributes) {
-    let availability = |n: &Node| match n.spec.availability {
-        Availability::Active => "active",
-        Availability::Pause => "pause",
-        Availability::Drain => "drain",
-    };
-    let role = |n: &Node| match n.role {
-        Role::Worker => "worker",
-        Role::Manager => "manager",
-    };
-    let state = |n: &Node| match n.state {
-        NodeState::Unknown => "unknown",
-        NodeState::Down => "down",
-        NodeState::Ready => "ready",
-        NodeState::Disconnected => "disconnected",
-    };
-    note(a, "availability", availability(old), availability(new));
-    note(a, "role", role(old), role(new));
-    note(a, "state", state(old), state(new));
+    note(a, "availability", old.spec.availability.as_str(), new.spec.availability.as_str());
+    note(a, "role", old.role.as_str(), new.role.as_str());
+    note(a, "state", old.state.as_str(), new.state.as_str());
 }
 
 fn service(old: &Service, new: &Service, a: &mut Attributes) {
@@ -120,8 +105,8 @@ fn service(old: &Service, new: &Service, a: &mut Attributes) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use skep_types::object::{UpdateState, UpdateStatus};
-    use skep_types::spec::{EndpointSpec, ServiceSpec, TaskSpec};
+    use skep_types::object::{NodeState, UpdateState, UpdateStatus};
+    use skep_types::spec::{Availability, EndpointSpec, Role, ServiceSpec, TaskSpec};
     use skep_types::{NodeId, ServiceId};
     use std::sync::Arc;
 

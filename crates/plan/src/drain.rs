@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use skep_types::object::{Node, Service, Task, TaskState, UpdateState};
+use skep_types::object::{Node, Service, Task, TaskState};
 use skep_types::spec::{Availability, ServiceMode, UpdateOrder};
 use skep_types::{NodeId, ServiceId, options};
 
@@ -53,8 +53,7 @@ pub(crate) fn run(d: &mut Draft<'_>, id: ServiceId) {
         return;
     }
     let Some(service) = d.work.service(id).cloned() else { return };
-    let update = service.update_status.as_ref().map(|u| u.state);
-    if matches!(update, Some(UpdateState::Updating | UpdateState::RollbackStarted)) {
+    if service.update_status.as_ref().is_some_and(|u| u.state.is_under_way()) {
         return;
     }
     let config = service.spec.update.clone().unwrap_or_default();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use skep_types::ServiceId;
-use skep_types::object::{SlotKey, Task, TaskState, UpdateState};
+use skep_types::object::{SlotKey, Task, TaskState};
 
 use crate::draft::Draft;
 
@@ -56,7 +56,7 @@ fn trim(d: &mut Draft<'_>, id: ServiceId, mut tasks: Vec<Arc<Task>>) {
 /// Whether an update that is under way still judges by this task whether it fails. There is one in each place at most.
 fn is_judged_by(service: Option<&skep_types::object::Service>, t: &Task) -> bool {
     let status = service.and_then(|s| s.update_status.as_ref());
-    let under_way = status.filter(|u| matches!(u.state, UpdateState::Updating | UpdateState::RollbackStarted));
+    let under_way = status.filter(|u| u.state.is_under_way());
     under_way.is_some_and(|u| t.update == Some(u.started_at))
 }
 

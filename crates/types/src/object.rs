@@ -166,6 +166,19 @@ pub enum NodeState {
     Disconnected,
 }
 
+impl NodeState {
+    /// The API's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Down => "down",
+            Self::Ready => "ready",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
 /// The manager side of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManagerStatus {
@@ -271,6 +284,12 @@ pub enum UpdateState {
 }
 
 impl UpdateState {
+    /// Whether it replaces tasks now.
+    #[must_use]
+    pub fn is_under_way(self) -> bool {
+        matches!(self, Self::Updating | Self::RollbackStarted)
+    }
+
     /// The API's word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

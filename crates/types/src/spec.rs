@@ -25,6 +25,17 @@ pub enum Role {
     Manager,
 }
 
+impl Role {
+    /// The API's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Manager => "manager",
+        }
+    }
+}
+
 /// Whether a node takes tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 pub enum Availability {
@@ -35,6 +46,18 @@ pub enum Availability {
     Pause,
     /// Gives its tasks away.
     Drain,
+}
+
+impl Availability {
+    /// The API's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Pause => "pause",
+            Self::Drain => "drain",
+        }
+    }
 }
 
 /// What an operator wants of a node.

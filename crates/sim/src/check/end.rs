@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use skep_types::TaskId;
-use skep_types::object::{Node, NodeState, Service, SlotKey, TaskState, UpdateState};
+use skep_types::object::{Node, NodeState, Service, SlotKey, TaskState};
 use skep_types::spec::{Availability, Role, ServiceMode};
 
 use crate::world::World;
@@ -44,7 +44,7 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
             running.extend(store.tasks_of_service(s.id).filter(runs).map(|t| t.id));
             continue;
         }
-        if matches!(s.update_status.as_ref().map(|u| u.state), Some(UpdateState::Updating | UpdateState::RollbackStarted)) {
+        if s.update_status.as_ref().is_some_and(|u| u.state.is_under_way()) {
             let tasks: Vec<String> = store
                 .tasks_of_service(s.id)
                 .filter(|t| t.desired <= TaskState::Running)

@@ -234,8 +234,7 @@ pub(super) fn gently(t: &Transaction, changes: &[Change], store: &Store) -> Resu
     }
     for (id, slots) in taken {
         let Some(s) = store.service(id).filter(|s| matches!(s.spec.mode, ServiceMode::Replicated { .. })) else { continue };
-        let update = s.update_status.as_ref().map(|u| u.state);
-        if matches!(update, Some(UpdateState::Updating | UpdateState::RollbackStarted)) {
+        if s.update_status.as_ref().is_some_and(|u| u.state.is_under_way()) {
             // It replaces the same tasks by its own rules.
             continue;
         }
