@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use crate::files::Files;
 use crate::plane::Plane;
 use crate::reporter::Reporter;
-use crate::{ExecError, Executor, Turn};
+use crate::stored::Stored;
+use crate::{ExecError, Executor, Started, Turn};
 
 /// Pause before the same step is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -35,12 +36,19 @@ pub(crate) struct Driver {
     pub(crate) files: Files,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) plane: Plane,
+    pub(crate) stored: Stored,
     pub(crate) assignment: Assignment,
     pub(crate) goal: watch::Receiver<Goal>,
 }
 
 fn failed(e: ExecError) -> Outcome {
     Outcome::Failed { temporary: e.temporary, message: e.message }
+}
+
+/// Starts a task's container with the files that it needs.
+async fn start(executor: &dyn Executor, assignment: &Assignment, stored: &Stored) -> Result<Started, ExecError> {
+    let files = stored.wait(&assignment.spec.container.files).await?;
+    executor.start(assignment, &files).await
 }
 
 fn ended(turn: Turn) -> Outcome {
@@ -139,7 +147,7 @@ impl Driver {
                         Err(e) => failed(e),
                     }
                 }
-                Step::Start => match executor.start(id).await {
+                Step::Start => match start(&*executor, assignment, &self.stored).await {
                     Ok(s) => {
                         m.set_container(s.container);
                         m.set_ports(s.ports);

@@ -1,11 +1,13 @@
 //! The seam to whatever runs containers on this host.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use skep_types::TaskId;
 use skep_types::control::Assignment;
 use skep_types::dataplane::DataPlane;
+use skep_types::file::StoredFile;
 use skep_types::object::{ContainerStatus, NodeDescription};
 use skep_types::spec::PortConfig;
 
@@ -99,11 +101,12 @@ pub trait Executor: Send + Sync + 'static {
     /// [`ExecError`]; one that is not temporary rejects the task.
     async fn prepare(&self, assignment: &Assignment) -> Result<ContainerStatus, ExecError>;
 
-    /// Starts the container. Must not start again one that has already run.
+    /// Starts the container, with the secrets and configs that its spec names. Must not start again one that has already run, nor
+    /// put the files on a disk.
     ///
     /// # Errors
     /// [`ExecError`]; one that is not temporary fails the task.
-    async fn start(&self, task: TaskId) -> Result<Started, ExecError>;
+    async fn start(&self, assignment: &Assignment, files: &[Arc<StoredFile>]) -> Result<Started, ExecError>;
 
     /// Waits until a started container is healthy, or is given up, or ended. At once [`Turn::Healthy`] for one without a health
     /// check that runs.

@@ -13,6 +13,7 @@ mod files;
 mod plane;
 mod reporter;
 mod session;
+mod stored;
 mod uplink;
 mod worker;
 

@@ -147,6 +147,7 @@ async fn hello(inner: &Arc<Inner>, worker: &Worker) -> AgentMessage {
         availability: inner.config.availability,
         known: worker.known(),
         plane: worker.plane.digest(),
+        files: worker.stored.ids(),
     }
 }
 
@@ -300,6 +301,8 @@ async fn take(inner: &Arc<Inner>, worker: &mut Worker, m: ManagerMessage) -> Opt
             worker.remove(&remove);
             worker.put(put);
         }
+        ManagerMessage::File(f) => worker.stored.put(f),
+        ManagerMessage::ForgetFiles(ids) => worker.stored.forget(&ids),
         ManagerMessage::DataPlane(p) => worker.plane.set(*p),
         ManagerMessage::Follow { index } => worker.plane.ask(index),
         ManagerMessage::Drained { index } => worker.plane.drained(index),

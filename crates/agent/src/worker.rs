@@ -15,6 +15,7 @@ use crate::driver::{Driver, Goal};
 use crate::files::Files;
 use crate::plane::Plane;
 use crate::reporter::Reporter;
+use crate::stored::Stored;
 use crate::{Executor, ObservedState};
 
 struct Running {
@@ -28,6 +29,7 @@ pub(crate) struct Worker {
     files: Files,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) plane: Plane,
+    pub(crate) stored: Stored,
     tasks: BTreeMap<TaskId, Running>,
     /// What the managers have told, once they have told everything since this agent started.
     told: BTreeMap<TaskId, (TaskState, Vec<PortConfig>)>,
@@ -51,6 +53,7 @@ impl Worker {
             files: files.clone(),
             reporter: Arc::default(),
             plane,
+            stored: Stored::default(),
             tasks: BTreeMap::new(),
             told: BTreeMap::new(),
             complete: false,
@@ -83,6 +86,7 @@ impl Worker {
             files: self.files.clone(),
             reporter: self.reporter.clone(),
             plane: self.plane.clone(),
+            stored: self.stored.clone(),
             assignment: a,
             goal: rx,
         };

@@ -1,31 +1,12 @@
 //! Small answers about objects of the swarm, shared by the routes.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::response::IntoResponse;
+use axum::extract::Path;
 use serde_json::json;
-use skep_types::control::{Code, ControlRequest, ControlResponse};
+use skep_types::control::{Code, ControlResponse};
 use skep_types::object::Version;
 
-use crate::App;
 use crate::error::{Failure, Handled};
-
-/// Secrets and configs are not built yet: there are none, which is the truth for clients that list them on the way.
-pub(crate) async fn empty(State(app): State<App>) -> Handled {
-    // Refused where there is no swarm, as any other call on it.
-    app.cluster.call(ControlRequest::GetCluster).await?;
-    Ok(Json(json!([])).into_response())
-}
-
-/// There are no secrets yet, so none is found.
-pub(crate) async fn no_secret(Path(id): Path<String>) -> Failure {
-    Failure::new(Code::NotFound, format!("secret {id} not found"))
-}
-
-/// There are no configs yet, so none is found.
-pub(crate) async fn no_config(Path(id): Path<String>) -> Failure {
-    Failure::new(Code::NotFound, format!("config {id} not found"))
-}
 
 /// There are no plugins, which is all that clients need to know.
 pub(crate) async fn no_plugins() -> Json<serde_json::Value> {

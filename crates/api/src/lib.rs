@@ -16,6 +16,7 @@ mod error;
 mod events;
 mod exec;
 mod fields;
+mod files;
 mod filters;
 mod health_json;
 mod hijack;

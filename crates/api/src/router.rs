@@ -5,9 +5,10 @@ use axum::http::{Method, Uri};
 use axum::routing::{delete, get, post};
 
 use skep_types::control::Code;
+use skep_types::file::FileKind;
 
 use crate::error::Failure;
-use crate::{App, cluster, containers, events, exec, images, networks, nodes, services, skep, swarm, system, tasks, volumes};
+use crate::{App, cluster, containers, events, exec, files, images, networks, nodes, services, skep, swarm, system, tasks, volumes};
 
 pub(crate) fn router(app: App) -> Router {
     Router::new()
@@ -65,10 +66,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/services/{id}/update", post(services::update))
         .route("/tasks", get(tasks::list))
         .route("/tasks/{id}", get(tasks::inspect))
-        .route("/secrets", get(cluster::empty))
-        .route("/configs", get(cluster::empty))
-        .route("/secrets/{id}", get(cluster::no_secret))
-        .route("/configs/{id}", get(cluster::no_config))
+        .merge(files::routes(FileKind::Secret))
+        .merge(files::routes(FileKind::Config))
         .route("/plugins", get(cluster::no_plugins))
         .route("/plugins/{*name}", get(cluster::no_plugin))
         .fallback(unbuilt)

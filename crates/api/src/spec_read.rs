@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use skep_types::file::{FileKind, FileRef};
 use skep_types::limits;
 use skep_types::spec::{
     ContainerSpec, EndpointMode, EndpointSpec, FailureAction, NetworkAttachmentSpec, Placement, PortConfig, Protocol,
@@ -147,6 +148,11 @@ fn container(mut f: Fields) -> Handled<ContainerSpec> {
             .transpose()?,
         hosts: f.get("Hosts")?,
         init: f.option("Init")?,
+        files: [FileKind::Secret, FileKind::Config]
+            .into_iter()
+            .map(|kind| files(&mut f, kind))
+            .collect::<Handled<Vec<_>>>()?
+            .concat(),
     };
     if spec.init == Some(true) {
         return Err(Failure::unbuilt("--init"));
@@ -157,6 +163,44 @@ fn container(mut f: Fields) -> Handled<ContainerSpec> {
     }
     f.finish()?;
     Ok(spec)
+}
+
+/// The secrets or configs that a container gets.
+fn files(f: &mut Fields, kind: FileKind) -> Handled<Vec<FileRef>> {
+    let (list, word) = match kind {
+        FileKind::Secret => ("Secrets", "Secret"),
+        FileKind::Config => ("Configs", "Config"),
+    };
+    let mut out = Vec::new();
+    for mut r in f.objects(list)? {
+        let (id, name): (String, String) = (r.get(&format!("{word}ID"))?, r.get(&format!("{word}Name"))?);
+        if id.is_empty() || name.is_empty() {
+            return Err(invalid(format!("malformed {} reference", kind.as_str())));
+        }
+        if r.object_option("Runtime")?.is_some() {
+            return Err(Failure::unbuilt("a config that is for the engine and no file (--credential-spec)"));
+        }
+        let no_target = || invalid(format!("malformed {} reference, no target provided", kind.as_str()));
+        let mut file = r.object_option("File")?.ok_or_else(no_target)?;
+        let number = |f: &mut Fields, key: &str| -> Handled<u32> {
+            let text: String = f.get(key)?;
+            let bad = || Failure::invalid(format!("invalid {key} {text:?} of {} {name}: only numbers are allowed", kind.as_str()));
+            if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| bad()) }
+        };
+        out.push(FileRef {
+            kind,
+            // One that is no id names nothing, which is what the managers say then.
+            id: id.parse().unwrap_or_default(),
+            target: file.get("Name")?,
+            uid: number(&mut file, "UID")?,
+            gid: number(&mut file, "GID")?,
+            mode: file.option("Mode")?.unwrap_or(0o444),
+            name,
+        });
+        file.finish()?;
+        r.finish()?;
+    }
+    Ok(out)
 }
 
 fn resources(mut f: Fields) -> Handled<Resources> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use skep_types::file::{FileKind, FileRef};
 use skep_types::spec::{
     ContainerSpec, EndpointMode, EndpointSpec, FailureAction, GenericResource, Mount, MountKind, PortConfig, PublishMode,
     Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
@@ -75,11 +76,27 @@ fn container(c: &ContainerSpec, defaults: bool) -> Value {
     if let Some(init) = c.init {
         out.insert("Init".to_owned(), json!(init));
     }
+    put(&mut out, "Secrets", files(c, FileKind::Secret));
+    put(&mut out, "Configs", files(c, FileKind::Config));
     if defaults {
         out.insert("DNSConfig".to_owned(), json!({}));
     }
     out.insert("Isolation".to_owned(), json!("default"));
     Value::Object(out)
+}
+
+fn files(c: &ContainerSpec, kind: FileKind) -> Value {
+    let word = match kind {
+        FileKind::Secret => "Secret",
+        FileKind::Config => "Config",
+    };
+    let one = |f: &FileRef| {
+        let mut out = json!({"File": {"Name": f.target, "UID": f.uid.to_string(), "GID": f.gid.to_string(), "Mode": f.mode}});
+        out[format!("{word}ID")] = json!(f.id);
+        out[format!("{word}Name")] = json!(f.name);
+        out
+    };
+    c.files.iter().filter(|f| f.kind == kind).map(one).collect()
 }
 
 fn resources(r: &Resources) -> Value {

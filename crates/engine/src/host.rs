@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use skep_types::file::Bytes;
+
 use crate::shim::Launch;
 
 /// What the host is, for `info` and for the swarm.
@@ -28,11 +30,11 @@ pub struct HostFacts {
 /// System calls around containers, apart from networking.
 #[async_trait]
 pub trait Runtime: Send + Sync {
-    /// Starts the shim of a bundle and returns what it said of itself.
+    /// Starts the shim of a bundle, gives it the bytes of its container's files, and returns what it said of itself.
     ///
     /// # Errors
     /// When the shim could not be started or said nothing.
-    async fn launch(&self, bundle: &Path) -> std::io::Result<Launch>;
+    async fn launch(&self, bundle: &Path, files: &[Bytes]) -> std::io::Result<Launch>;
 
     /// File with the default system call filter for a set of capabilities.
     ///

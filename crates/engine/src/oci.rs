@@ -89,6 +89,9 @@ const SHM_SIZE: u64 = 64 << 20;
 /// Period of the CPU quota, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
 
+/// Kind of the mounts of secrets and configs, which nothing is ever run from.
+pub(crate) const FILE_KIND: &str = "file";
+
 /// What the configuration is made from.
 #[derive(Debug)]
 pub struct Inputs<'a> {
@@ -305,7 +308,11 @@ fn mounts(inputs: &Inputs<'_>) -> Vec<Value> {
                 ["nosuid", "nodev", "noexec"].into_iter().chain(point.source.split(',').filter(|o| !o.is_empty())).collect();
             out.push(mount(&point.destination, "tmpfs", "tmpfs", &options));
         } else {
-            out.push(mount(&point.destination, "bind", &point.source, &["rbind", "rprivate", access]));
+            let mut options = vec!["rbind", "rprivate", access];
+            if point.kind == FILE_KIND {
+                options.extend(["nosuid", "nodev", "noexec"]);
+            }
+            out.push(mount(&point.destination, "bind", &point.source, &options));
         }
     }
     out

@@ -9,7 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use skep_engine::host::{HostFacts, Runtime};
 use skep_engine::shim::Launch;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use skep_types::file::Bytes;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::ChildStdin;
 
 use crate::{cgroup, seccomp};
 
@@ -54,21 +56,36 @@ fn facts() -> HostFacts {
     }
 }
 
+/// Gives a shim its container's files: each after its length.
+async fn give(mut shim: ChildStdin, files: &[Bytes]) -> std::io::Result<()> {
+    for f in files {
+        let length = u32::try_from(f.0.len()).map_err(std::io::Error::other)?;
+        shim.write_all(&length.to_le_bytes()).await?;
+        shim.write_all(&f.0).await?;
+    }
+    shim.shutdown().await
+}
+
 #[async_trait]
 impl Runtime for LinuxRuntime {
-    async fn launch(&self, bundle: &Path) -> std::io::Result<Launch> {
+    async fn launch(&self, bundle: &Path, files: &[Bytes]) -> std::io::Result<Launch> {
         let errors = std::fs::File::create(bundle.join("shim.err"))?;
         let mut child = tokio::process::Command::new("/proc/self/exe")
             .arg("shim")
             .arg(bundle)
             .env_clear()
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(if files.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()?;
         let mut line = Vec::new();
+        let stdin = child.stdin.take();
         let read = async {
+            if let Some(stdin) = stdin {
+                // A shim that does not take them says why on its standard output.
+                let _ = give(stdin, files).await;
+            }
             if let Some(out) = child.stdout.take() {
                 BufReader::new(out.take(MAX_LAUNCH)).read_until(b'\n', &mut line).await?;
             }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use skep_state::Change;
 use skep_types::Time;
 use skep_types::container::Event;
+use skep_types::file::StoredFile;
 use skep_types::object::{Meta, Node, Service};
 use skep_types::spec::ServiceMode;
 use tokio::sync::broadcast;
@@ -46,6 +47,11 @@ fn told(c: &Change, time: Time) -> Option<Event> {
         Change::Network { id, old, new } => {
             let known = |n: &skep_types::object::Network| (n.meta, n.spec.name.clone());
             Some(event("network", id, (old.as_deref(), new.as_deref()), known, |_, _, _| {}, time))
+        }
+        Change::File { id, old, new } => {
+            let kind = new.iter().chain(old).next().map(|f| f.spec.kind.as_str())?;
+            let known = |f: &StoredFile| (f.meta, f.spec.name.clone());
+            Some(event(kind, id, (old.as_deref(), new.as_deref()), known, |_, _, _| {}, time))
         }
     }
 }

@@ -83,7 +83,7 @@ impl Dirty {
     /// Takes in what a change may require.
     pub fn note(&mut self, change: &Change) {
         match change {
-            Change::Cluster => {}
+            Change::Cluster | Change::File { .. } => {}
             // Nodes need addresses on a new mesh.
             Change::Network { new, .. } => self.all |= new.as_ref().is_some_and(|n| n.spec.ingress),
             Change::Node { id, old, new } => {

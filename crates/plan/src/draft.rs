@@ -180,8 +180,8 @@ impl<'a> Draft<'a> {
                     Key::Service(id) => {
                         services.extend(self.work.service(*id).map(|s| Op::PutService(Box::new((**s).clone()))));
                     }
-                    // Planning never writes the swarm or networks, and lists revisions apart.
-                    Key::Cluster | Key::Network(_) | Key::Revision(..) | Key::Task(_) => {}
+                    // Planning never writes the swarm, networks, secrets or configs, and lists revisions apart.
+                    Key::Cluster | Key::Network(_) | Key::Revision(..) | Key::Task(_) | Key::File(_) => {}
                 }
                 continue;
             };

@@ -10,6 +10,7 @@ use skep_agent::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started
 use skep_types::TaskId;
 use skep_types::control::Assignment;
 use skep_types::dataplane::DataPlane;
+use skep_types::file::StoredFile;
 use skep_types::object::{ContainerStatus, NodeDescription};
 use tokio::sync::watch;
 
@@ -141,7 +142,8 @@ impl Executor for SimExecutor {
         Ok(Self::status(a.task.id))
     }
 
-    async fn start(&self, task: TaskId) -> Result<Started, ExecError> {
+    async fn start(&self, a: &Assignment, _: &[Arc<StoredFile>]) -> Result<Started, ExecError> {
+        let task = a.task.id;
         self.takes(5..100).await;
         let mut inner = self.lock();
         let c = inner.containers.get_mut(&task).ok_or_else(|| no_such(task))?;

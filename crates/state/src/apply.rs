@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use skep_types::control::newer;
-use skep_types::object::{Meta, Task, TaskState, Version};
+use skep_types::object::{Meta, Service, Task, TaskState, Version};
 use skep_types::spec::TaskSpec;
 use skep_types::{ServiceId, Time};
 
@@ -128,11 +128,33 @@ impl Store {
                 Ok(old.map(|o| Change::Task { id: *id, old: Some(o), new: None }))
             }
             Op::DeleteNetwork(id) => {
+                self.is_unused(|s| s.spec.task.networks.iter().any(|n| n.target == *id))?;
                 let old = self.networks.remove(id);
                 if let Some(o) = &old {
                     self.index.remove_network(o);
                 }
                 Ok(old.map(|o| Change::Network { id: *id, old: Some(o), new: None }))
+            }
+            Op::PutFile(f) => {
+                let mut f = (**f).clone();
+                let (id, old) = (f.id, self.files.get(&f.id).cloned());
+                f.meta = stamp(old.as_ref().map(|o| o.meta), version, time);
+                self.index.check_file(&f)?;
+                if let Some(o) = &old {
+                    self.index.remove_file(o);
+                }
+                self.index.add_file(&f);
+                let new = Arc::new(f);
+                self.files.insert(id, new.clone());
+                Ok(Some(Change::File { id, old, new: Some(new) }))
+            }
+            Op::DeleteFile(id) => {
+                self.is_unused(|s| s.spec.task.container.files.iter().any(|f| f.id == *id))?;
+                let old = self.files.remove(id);
+                if let Some(o) = &old {
+                    self.index.remove_file(o);
+                }
+                Ok(old.map(|o| Change::File { id: *id, old: Some(o), new: None }))
             }
             Op::Status { node, report } => {
                 let Some(old) = self.tasks.get(&report.task) else { return Ok(None) };
@@ -153,6 +175,14 @@ impl Store {
                 n.message.clone_from(message);
                 self.write(&Op::PutNode(Box::new(n)), version, time)
             }
+        }
+    }
+
+    /// Refuses to take away what a service names, which may have come to be since the removal was decided.
+    fn is_unused(&self, by: impl Fn(&Service) -> bool) -> Result<(), Refused> {
+        match self.services.values().find(|s| by(s)) {
+            Some(s) => Err(Refused::InUse { by: s.id }),
+            None => Ok(()),
         }
     }
 

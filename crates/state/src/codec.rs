@@ -197,6 +197,7 @@ impl Op {
             Self::PutService(o) => Some(Key::Service(o.id)),
             Self::PutTask(o) => Some(Key::Task(o.id)),
             Self::PutNetwork(o) => Some(Key::Network(o.id)),
+            Self::PutFile(o) => Some(Key::File(o.id)),
             Self::PutRevision { service, revision, .. } => Some(Key::Revision(*service, *revision)),
             _ => None,
         }
@@ -209,6 +210,7 @@ impl Op {
             Self::DeleteService(id) => Some(Key::Service(*id)),
             Self::DeleteTask(id) => Some(Key::Task(*id)),
             Self::DeleteNetwork(id) => Some(Key::Network(*id)),
+            Self::DeleteFile(id) => Some(Key::File(*id)),
             Self::DeleteRevision { service, revision } => Some(Key::Revision(*service, *revision)),
             _ => None,
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use skep_types::ServiceId;
+use skep_types::file::StoredFile;
 use skep_types::object::{Cluster, Network, Node, Service, Task};
 use skep_types::spec::TaskSpec;
 
@@ -23,6 +24,8 @@ pub struct Dump {
     services: Vec<Record<Service>>,
     revisions: Vec<(ServiceId, u64, Record<TaskSpec>)>,
     tasks: Vec<Record<Task>>,
+    #[serde(default)]
+    files: Vec<Record<StoredFile>>,
     /// What the version that wrote this did not know of its objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unknown: Vec<(Key, Unknown)>,
@@ -65,6 +68,7 @@ impl Store {
             services: self.services.values().map(Record::from).collect(),
             revisions: self.revisions.iter().map(|((s, r), t)| (*s, *r, Record::from(t))).collect(),
             tasks: self.tasks.values().map(Record::from).collect(),
+            files: self.files.values().map(Record::from).collect(),
             unknown: self.unknown.iter().map(|(key, fields)| (*key, (**fields).clone())).collect(),
         }
     }
@@ -104,6 +108,12 @@ impl Store {
             s.index.check_task(&t)?;
             s.index.add_task(&t, s.revisions.get(&(t.service, t.revision)).map(|s| &**s));
             s.tasks.insert(t.id, t);
+        }
+        for f in d.files {
+            let f = fields.read(f, |f| Key::File(f.id))?;
+            s.index.check_file(&f)?;
+            s.index.add_file(&f);
+            s.files.insert(f.id, f);
         }
         s.unknown = fields.left.into_iter().map(|(key, fields)| (key, Arc::new(fields))).collect();
         Ok(s)

@@ -4,9 +4,10 @@
 use std::net::Ipv4Addr;
 
 use imbl::{OrdMap, OrdSet};
+use skep_types::file::{FileKind, StoredFile};
 use skep_types::object::{Network, Node, Service, SlotKey, Task, TaskState};
 use skep_types::spec::{PortConfig, Protocol, PublishMode, TaskSpec};
-use skep_types::{NetworkId, NodeId, ServiceId, TaskId, Time};
+use skep_types::{FileId, NetworkId, NodeId, ServiceId, TaskId, Time};
 
 use crate::Refused;
 
@@ -41,6 +42,7 @@ const NOT_YET: Time = Time(i64::MAX);
 pub(crate) struct Indexes {
     pub(crate) service_names: OrdMap<String, ServiceId>,
     pub(crate) network_names: OrdMap<String, NetworkId>,
+    pub(crate) file_names: OrdMap<(FileKind, String), FileId>,
     /// Services with a task on each node.
     pub(crate) globals: OrdSet<ServiceId>,
     pub(crate) by_slot: OrdSet<(ServiceId, SlotKey, TaskId)>,
@@ -326,6 +328,22 @@ impl Indexes {
         if self.ingress == Some(n.id) {
             self.ingress = None;
         }
+    }
+
+    pub(crate) fn check_file(&self, f: &StoredFile) -> Result<(), Refused> {
+        let owner = self.file_names.get(&(f.spec.kind, f.spec.name.clone()));
+        if owner.is_some_and(|o| *o != f.id) {
+            return Err(Refused::Name { kind: f.spec.kind.as_str().into(), name: f.spec.name.clone() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add_file(&mut self, f: &StoredFile) {
+        self.file_names.insert((f.spec.kind, f.spec.name.clone()), f.id);
+    }
+
+    pub(crate) fn remove_file(&mut self, f: &StoredFile) {
+        self.file_names.remove(&(f.spec.kind, f.spec.name.clone()));
     }
 
     pub(crate) fn check_node(&self, n: &Node) -> Result<(), Refused> {

@@ -5,9 +5,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use skep_types::file::{FileKind, StoredFile};
 use skep_types::object::{Cluster, Network, Node, Service, SlotKey, Task, Version};
 use skep_types::spec::{Protocol, TaskSpec};
-use skep_types::{NetworkId, NodeId, ServiceId, TaskId, Time};
+use skep_types::{FileId, NetworkId, NodeId, ServiceId, TaskId, Time};
 
 use crate::Key;
 use crate::codec::Unknown;
@@ -21,6 +22,7 @@ pub struct Store {
     pub(crate) services: OrdMap<ServiceId, Arc<Service>>,
     pub(crate) tasks: OrdMap<TaskId, Arc<Task>>,
     pub(crate) networks: OrdMap<NetworkId, Arc<Network>>,
+    pub(crate) files: OrdMap<FileId, Arc<StoredFile>>,
     pub(crate) revisions: OrdMap<(ServiceId, u64), Arc<TaskSpec>>,
     pub(crate) index: Indexes,
     /// Fields that a newer version wrote and this one does not know.
@@ -66,6 +68,12 @@ impl Store {
         self.networks.get(&id)
     }
 
+    /// A secret or config.
+    #[must_use]
+    pub fn file(&self, id: FileId) -> Option<&Arc<StoredFile>> {
+        self.files.get(&id)
+    }
+
     /// What a revision of a service runs.
     #[must_use]
     pub fn revision(&self, service: ServiceId, revision: u64) -> Option<&Arc<TaskSpec>> {
@@ -100,6 +108,24 @@ impl Store {
     /// All networks, by id.
     pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
         self.networks.values()
+    }
+
+    /// Whether there is any secret or config.
+    #[must_use]
+    pub fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// All secrets, or all configs, by name.
+    pub fn files(&self, kind: FileKind) -> impl Iterator<Item = &Arc<StoredFile>> {
+        let names = self.index.file_names.range((kind, String::new())..).take_while(move |((k, _), _)| *k == kind);
+        names.filter_map(|(_, id)| self.files.get(id))
+    }
+
+    /// The secret or config with this name.
+    #[must_use]
+    pub fn file_by_name(&self, kind: FileKind, name: &str) -> Option<&Arc<StoredFile>> {
+        self.files.get(self.index.file_names.get(&(kind, name.to_owned()))?)
     }
 
     /// The service with this name.
@@ -330,6 +356,7 @@ impl Store {
             Key::Service(id) => self.services.get(&id).map(|o| o.meta),
             Key::Task(id) => self.tasks.get(&id).map(|o| o.meta),
             Key::Network(id) => self.networks.get(&id).map(|o| o.meta),
+            Key::File(id) => self.files.get(&id).map(|o| o.meta),
             // It is written once, with its service.
             Key::Revision(..) => None,
         };

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use skep_types::control::StatusReport;
+use skep_types::file::StoredFile;
 use skep_types::object::{Cluster, Network, Node, NodeState, Service, Task, Version};
 use skep_types::spec::{Protocol, TaskSpec};
-use skep_types::{NetworkId, NodeId, ServiceId, TaskId, Time};
+use skep_types::{FileId, NetworkId, NodeId, ServiceId, TaskId, Time};
 
 use crate::codec::Unknown;
 
@@ -27,6 +28,8 @@ pub enum Key {
     Network(NetworkId),
     /// What a revision of a service runs; it has no version of its own.
     Revision(ServiceId, u64),
+    /// A secret or config.
+    File(FileId),
 }
 
 /// One write. Versions and times inside the objects are ignored: the store stamps them.
@@ -83,6 +86,10 @@ pub enum Op {
         /// Why.
         message: String,
     },
+    /// Writes a secret or config.
+    PutFile(Box<StoredFile>),
+    /// Removes a secret or config.
+    DeleteFile(FileId),
 }
 
 /// What is proposed to the managers as one entry of the log.
@@ -148,6 +155,15 @@ pub enum Change {
         /// After.
         new: Option<Arc<Network>>,
     },
+    /// A secret or config.
+    File {
+        /// Which.
+        id: FileId,
+        /// Before.
+        old: Option<Arc<StoredFile>>,
+        /// After.
+        new: Option<Arc<StoredFile>>,
+    },
 }
 
 /// Why a transaction was not applied. Nothing of it was.
@@ -162,7 +178,7 @@ pub enum Refused {
     /// The name is taken.
     #[error("name conflicts with an existing object: {kind} {name} already exists")]
     Name {
-        /// `service` or `network`.
+        /// `service`, `network`, `secret` or `config`.
         kind: String,
         /// The name.
         name: String,
@@ -200,6 +216,12 @@ pub enum Refused {
     Subnet {
         /// Who has them.
         owner: NetworkId,
+    },
+    /// A service names what would be removed.
+    #[error("in use by service {by}")]
+    InUse {
+        /// Which.
+        by: ServiceId,
     },
     /// A task's state, observed or desired, would go back.
     #[error("task {task} would go back in its life")]

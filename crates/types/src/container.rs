@@ -208,6 +208,22 @@ pub struct CreateContainer {
     /// For tasks: ports that other nodes send requests to on that address.
     #[serde(default)]
     pub ingress_ports: Vec<(Protocol, u16)>,
+    /// For tasks: files of the swarm that it gets when it is started.
+    #[serde(default)]
+    pub files: Vec<FilePlace>,
+}
+
+/// Where a container has a secret or a config. What is in it comes with the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePlace {
+    /// Absolute path in the container.
+    pub path: String,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permissions.
+    pub mode: u32,
 }
 
 /// Life of a container.

@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::object::{Cluster, Network, Node, Service, Task, TaskState, TaskStatus, Version};
+use crate::file::{FileKind, FileSpec, StoredFile};
 use crate::spec::{Availability, ClusterSpec, NetworkSpec, NodeSpec, Role, ServiceSpec, TaskSpec};
-use crate::{ClusterId, NodeId, Secret, ServiceId, TaskId, Time};
+use crate::{ClusterId, FileId, NodeId, Secret, ServiceId, TaskId, Time};
 
 /// A call on the cluster. `target` strings are a full id, an exact name or a unique id prefix (`swarm-semantics` 1.1).
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -117,6 +118,39 @@ pub enum ControlRequest {
         /// Which.
         target: String,
     },
+    /// New secret or config.
+    CreateFile {
+        /// Its spec.
+        spec: Box<FileSpec>,
+    },
+    /// All secrets, or all configs.
+    ListFiles {
+        /// Which of the two.
+        kind: FileKind,
+    },
+    /// One secret or config.
+    GetFile {
+        /// Which of the two.
+        kind: FileKind,
+        /// Which.
+        target: String,
+    },
+    /// New labels of a secret or config.
+    UpdateFile {
+        /// Which.
+        target: String,
+        /// Version last read.
+        version: Version,
+        /// The complete new spec; only the labels may differ. Without data it has that of before.
+        spec: Box<FileSpec>,
+    },
+    /// Remove a secret or config.
+    RemoveFile {
+        /// Which of the two.
+        kind: FileKind,
+        /// Which.
+        target: String,
+    },
 }
 
 /// A task together with the spec that it runs.
@@ -166,6 +200,13 @@ pub enum ControlResponse {
     Tasks(Vec<TaskView>),
     /// Networks (one for `GetNetwork`, the new one for `CreateNetwork`).
     Networks(Vec<Arc<Network>>),
+    /// The new secret or config.
+    FileCreated {
+        /// Its id.
+        id: FileId,
+    },
+    /// Secrets, without their bytes, or configs (one for `GetFile`).
+    Files(Vec<Arc<StoredFile>>),
     /// `SWMKEY-1-…`, empty when managers are not locked.
     UnlockKey(Secret),
     /// How the managers are doing.
@@ -459,6 +500,9 @@ pub enum AgentMessage {
         /// Digest of the data plane it has; 0 if none.
         #[serde(default)]
         plane: u64,
+        /// Secrets and configs that it has.
+        #[serde(default)]
+        files: Vec<FileId>,
     },
     /// The host changed (or is as it was).
     Description(crate::object::NodeDescription),
@@ -507,6 +551,10 @@ pub enum ManagerMessage {
         /// To be removed, container included.
         remove: Vec<TaskId>,
     },
+    /// A secret or config that a task of this node needs, before the task is told of. Kept in memory only.
+    File(Arc<StoredFile>),
+    /// Secrets and configs that no task of this node needs any more.
+    ForgetFiles(Vec<FileId>),
     /// The network, whole.
     DataPlane(Box<crate::dataplane::DataPlane>),
     /// Tell when the network is as it was told so far.

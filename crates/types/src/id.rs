@@ -109,6 +109,10 @@ id! {
     /// A network of swarm scope.
     NetworkId
 }
+id! {
+    /// A secret or a config.
+    FileId
+}
 
 #[cfg(test)]
 mod tests {

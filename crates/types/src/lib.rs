@@ -11,6 +11,7 @@ pub mod container;
 pub mod control;
 pub mod dataplane;
 pub mod digest;
+pub mod file;
 pub mod health;
 pub mod host;
 pub mod id;
@@ -26,7 +27,7 @@ pub mod task;
 pub mod template;
 pub mod time;
 
-pub use id::{ClusterId, NetworkId, NodeId, ServiceId, TaskId};
+pub use id::{ClusterId, FileId, NetworkId, NodeId, ServiceId, TaskId};
 pub use net::Ipv4Net;
 pub use secret::Secret;
 pub use time::Time;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::file::FileRef;
 use crate::health::HealthConfig;
 use crate::{Ipv4Net, NetworkId, Secret};
 
@@ -284,6 +285,9 @@ pub struct ContainerSpec {
     /// A small init as pid 1; accepted only when false or absent until it is built.
     #[serde(default)]
     pub init: Option<bool>,
+    /// Secrets and configs that it gets, in the order given within each kind.
+    #[serde(default)]
+    pub files: Vec<FileRef>,
 }
 
 /// Kind of a mount.

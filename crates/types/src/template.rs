@@ -58,16 +58,67 @@ impl Context {
     }
 }
 
+/// What a payload may ask for besides placeholders (`swarm-semantics` 7.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// `secret "target"`: bytes of another secret of the task.
+    Secret(&'a str),
+    /// `config "target"`
+    Config(&'a str),
+    /// `env "VARIABLE"` of the container.
+    Env(&'a str),
+}
+
+impl<'a> Asked<'a> {
+    fn of(expression: &'a str) -> Option<Self> {
+        let (function, rest) = expression.split_once(char::is_whitespace)?;
+        let name = rest.trim().strip_prefix('"')?.strip_suffix('"').filter(|n| !n.contains('"'))?;
+        match function {
+            "secret" => Some(Self::Secret(name)),
+            "config" => Some(Self::Config(name)),
+            "env" => Some(Self::Env(name)),
+            _ => None,
+        }
+    }
+}
+
+/// Fills in a secret or config that is a template.
+///
+/// # Errors
+/// A placeholder that is unknown or does not end, or what `find` says.
+pub fn expand_payload(
+    text: &str,
+    context: &Context,
+    find: impl Fn(Asked<'_>) -> Result<String, String>,
+) -> Result<String, String> {
+    walk(text, |expression| match Asked::of(expression) {
+        Some(asked) => find(asked),
+        None => context.value(expression).map(str::to_owned),
+    })
+}
+
+/// Whether all placeholders of a payload are known.
+///
+/// # Errors
+/// The first that is not.
+pub fn check_payload(text: &str) -> Result<(), String> {
+    expand_payload(text, &Context::default(), |_| Ok(String::new())).map(drop)
+}
+
 /// Fills in the placeholders of a text.
 ///
 /// # Errors
 /// One that is unknown, or does not end.
 pub fn expand(text: &str, context: &Context) -> Result<String, String> {
+    walk(text, |expression| context.value(expression).map(str::to_owned))
+}
+
+fn walk(text: &str, value: impl Fn(&str) -> Result<String, String>) -> Result<String, String> {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, after)) = rest.split_once("{{") {
         let (inside, left) = after.split_once("}}").ok_or_else(|| format!("template: unclosed action in {text:?}"))?;
         out.push_str(before);
-        out.push_str(context.value(inside.trim())?);
+        out.push_str(&value(inside.trim())?);
         rest = left;
     }
     out.push_str(rest);
@@ -119,6 +170,20 @@ pub fn fill(c: &mut ContainerSpec, context: &Context) -> Result<(), String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_payload_may_ask_for_other_files_and_the_environment() {
+        let context = Context { task_slot: "3".into(), ..Context::default() };
+        let find = |asked: Asked<'_>| match asked {
+            Asked::Secret("pw") => Ok("hunter2".to_owned()),
+            Asked::Env("HOME") => Ok("/root".to_owned()),
+            other => Err(format!("no {other:?}")),
+        };
+        let text = "p={{ secret \"pw\" }} h={{env \"HOME\"}} {{.Task.Slot}}";
+        assert_eq!(expand_payload(text, &context, find).unwrap(), "p=hunter2 h=/root 3");
+        assert!(expand_payload("{{config \"x\"}}", &context, find).is_err());
+        assert!(check_payload("{{config \"x\"}}").is_ok() && check_payload("{{range .}}").is_err());
+    }
 
     #[test]
     fn placeholders_are_filled_in_and_unknown_ones_refused() {

@@ -16,6 +16,7 @@ mod names;
 mod placement;
 mod refusals;
 mod registry;
+mod secrets;
 mod service;
 mod shown;
 mod specs;

@@ -150,6 +150,7 @@ impl Engine {
             networks: request.networks.clone(),
             ingress_address: request.ingress_address,
             ingress_ports: request.ingress_ports.clone(),
+            files: request.files.clone(),
             copy_up,
             ..Record::default()
         })
@@ -258,6 +259,7 @@ fn validate(request: &CreateContainer) -> Result<()> {
     if request.config.image.is_empty() {
         return Err(invalid("config cannot be empty in order to create a container"));
     }
+    super::files::check(&request.files)?;
     if host.memory > 0 && host.memory < MIN_MEMORY {
         return Err(invalid("Minimum memory limit allowed is 6MB"));
     }

@@ -94,7 +94,7 @@ impl Engine {
             if container.record().info.state != ContainerState::Restarting {
                 return;
             }
-            if let Err(e) = engine.start_locked(&container, true).await {
+            if let Err(e) = engine.start_locked(&container, true, &[]).await {
                 tracing::warn!(container = %container.id, error = %e, "restart failed");
             }
         });

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use skep_types::container::{ContainerState, MountPoint};
+use skep_types::file::Bytes;
 use skep_types::health::Health;
 
 use super::network::{endpoint_infos, own_addresses, ports};
-use super::{Container, Record, etc};
+use super::{Container, Record, etc, files};
 use crate::Engine;
 use crate::error::{Code, EngineError, Result, conflict, internal, invalid};
 use crate::files::write_json;
@@ -23,6 +24,14 @@ impl Engine {
     /// # Errors
     /// 304 when it runs, 404, 400 when its program cannot be run, 500.
     pub async fn start(self: &Arc<Self>, target: &str) -> Result<()> {
+        self.start_with(target, &[]).await
+    }
+
+    /// Starts a task's container with its secrets and configs, in the order in which it was created with them.
+    ///
+    /// # Errors
+    /// As [`Engine::start`]; 409 if there are fewer or more of them.
+    pub async fn start_with(self: &Arc<Self>, target: &str, files: &[Bytes]) -> Result<()> {
         let container = self.find(target)?;
         let _guard = container.ops.lock().await;
         match container.info().state {
@@ -36,12 +45,12 @@ impl Engine {
             r.stopped_by_user = false;
             r.info.restart_count = 0;
         })?;
-        self.start_locked(&container, false).await
+        self.start_locked(&container, false, files).await
     }
 
     /// Starts a container whose `ops` the caller holds.
-    pub(super) async fn start_locked(self: &Arc<Self>, container: &Arc<Container>, again: bool) -> Result<()> {
-        let started = self.try_start(container, again).await;
+    pub(super) async fn start_locked(self: &Arc<Self>, container: &Arc<Container>, again: bool, files: &[Bytes]) -> Result<()> {
+        let started = self.try_start(container, again, files).await;
         if let Err(e) = &started {
             if let Err(left) = self.net.detach(&container.id).await {
                 tracing::warn!(container = %container.id, error = %left, "network of a failed start not wholly removed");
@@ -76,8 +85,14 @@ impl Engine {
         started
     }
 
-    async fn try_start(self: &Arc<Self>, container: &Arc<Container>, again: bool) -> Result<()> {
+    async fn try_start(self: &Arc<Self>, container: &Arc<Container>, again: bool, files: &[Bytes]) -> Result<()> {
         let record = container.record();
+        if record.files.len() != files.len() {
+            return Err(conflict(format!(
+                "container {} has secrets or configs, which this host does not keep: only its swarm can start it",
+                container.id
+            )));
+        }
         let sandbox = self.join_networks(container, &record).await?;
         let shim = self.shim_config(container, &record, sandbox.as_ref())?;
         let _ = std::fs::remove_file(container.dir.join(EXIT_FILE));
@@ -85,7 +100,7 @@ impl Engine {
         std::fs::create_dir_all(&container.bundle)
             .and_then(|()| write_json(&container.bundle.join(CONFIG_FILE), &shim, false))
             .map_err(|e| internal(&format!("prepare container {}", container.id), e))?;
-        match self.runtime.launch(&container.bundle).await {
+        match self.runtime.launch(&container.bundle, files).await {
             Ok(Launch::Ready { .. }) => {}
             Ok(Launch::Failed { message }) => return Err(failed_start(&message)),
             Err(e) => return Err(internal(&format!("start the shim of container {}", container.id), e)),
@@ -150,6 +165,7 @@ impl Engine {
                 mounts.push(MountPoint { kind: "bind".to_owned(), name: String::new(), source, destination, rw: true });
             }
         }
+        mounts.extend(files::mounts(&container.bundle, &record.files));
         let mut capabilities = oci::capabilities(&info.host)?;
         if facts.cgroup_version == 2 && !info.host.privileged {
             // No device filter is installed on the unified hierarchy yet: without this capability no device can be made.
@@ -203,6 +219,7 @@ impl Engine {
                 .map(|(volume, target)| CopyUp { volume: volume.clone(), target: target.clone() })
                 .collect(),
             runtime_root: self.config.exec_root.join("rt"),
+            files: files::staged(&record.files),
         })
     }
 }

@@ -6,6 +6,7 @@ mod create;
 mod etc;
 mod exec;
 mod exit;
+mod files;
 mod health;
 mod launch;
 mod network;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
-use skep_types::container::{ContainerInfo, ContainerState, NetworkJoin};
+use skep_types::container::{ContainerInfo, ContainerState, FilePlace, NetworkJoin};
 use skep_types::health::HealthStatus;
 use tokio::sync::watch;
 
@@ -46,6 +47,9 @@ pub struct Record {
     /// Ports on the mesh.
     #[serde(default)]
     pub ingress_ports: Vec<(skep_types::spec::Protocol, u16)>,
+    /// Secrets and configs that it gets at its start.
+    #[serde(default)]
+    pub files: Vec<FilePlace>,
     /// Its place in the network while it runs.
     #[serde(default)]
     pub sandbox: Option<Sandbox>,

@@ -17,6 +17,8 @@ pub const PROTOCOL: u32 = 1;
 pub const CONFIG_FILE: &str = "shim.json";
 /// File name of the shim's socket in the bundle.
 pub const SOCKET_FILE: &str = "shim.sock";
+/// Directory of the bundle where the shim has the container's secrets and configs.
+pub const FILES_DIR: &str = "files";
 /// File name of [`Exit`] in the container's directory.
 pub const EXIT_FILE: &str = "exit.json";
 /// Longest frame: one read of a container's output, or a request with a large environment.
@@ -97,6 +99,23 @@ pub struct ShimConfig {
     pub volumes: Vec<CopyUp>,
     /// State directory of the runtime library.
     pub runtime_root: PathBuf,
+    /// Files whose bytes come on standard input, each after its length (u32, little endian), and go to a tmpfs at [`FILES_DIR`]
+    /// of the bundle, in the shim's own mount namespace.
+    #[serde(default)]
+    pub files: Vec<StagedFile>,
+}
+
+/// A file that the shim makes for its container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedFile {
+    /// Path below [`FILES_DIR`].
+    pub at: PathBuf,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permissions.
+    pub mode: u32,
 }
 
 /// Where output is kept.

@@ -7,6 +7,7 @@
 
 mod client;
 mod exec;
+mod files;
 mod launch;
 mod log;
 mod output;
@@ -67,6 +68,7 @@ fn run(bundle: &Path) -> Result<(), ShimError> {
     drop(bytes);
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|e| ShimError::new("become subreaper", e))?;
     rootfs::prepare(&config)?;
+    files::make(bundle, &config.files, &mut std::io::stdin().lock())?;
     let listener = server::listen(bundle)?;
     let (container, init) = match launch::create(bundle, &config) {
         Ok(made) => made,

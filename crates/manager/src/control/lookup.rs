@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use skep_state::Store;
 use skep_types::control::{Code, ControlError};
+use skep_types::file::{FileKind, StoredFile};
 use skep_types::object::{Network, Node, Service, Task};
 
 fn one<'a, T: 'a>(
@@ -69,4 +70,11 @@ pub(crate) fn network(s: &Store, target: &str) -> Result<Arc<Network>, ControlEr
         return Ok(x.clone());
     }
     one("network", target, s.networks(), |n| n.id.to_string(), |n: &Network| vec![n.spec.name.clone()])
+}
+
+pub(crate) fn file(s: &Store, kind: FileKind, target: &str) -> Result<Arc<StoredFile>, ControlError> {
+    if let Some(x) = s.file_by_name(kind, target) {
+        return Ok(x.clone());
+    }
+    one(kind.as_str(), target, s.files(kind), |f| f.id.to_string(), |f: &StoredFile| vec![f.spec.name.clone()])
 }

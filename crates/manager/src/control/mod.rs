@@ -2,6 +2,7 @@
 //! a read barrier.
 
 mod cluster;
+mod file;
 mod lookup;
 mod network;
 mod node;
@@ -65,6 +66,11 @@ pub(crate) async fn answer(s: &Shared, r: ControlRequest) -> Result<ControlRespo
         ControlRequest::ListNetworks => Ok(ControlResponse::Networks(store.networks().cloned().collect())),
         ControlRequest::GetNetwork { target } => lookup::network(&store, &target).map(|n| ControlResponse::Networks(vec![n])),
         ControlRequest::RemoveNetwork { target } => network::remove(s, &target).await,
+        ControlRequest::CreateFile { spec } => file::create(s, &spec).await,
+        ControlRequest::ListFiles { kind } => Ok(file::list(&store, kind)),
+        ControlRequest::GetFile { kind, target } => file::get(&store, kind, &target),
+        ControlRequest::UpdateFile { target, version, spec } => file::update(s, &target, version, &spec).await,
+        ControlRequest::RemoveFile { kind, target } => file::remove(s, kind, &target).await,
     }
 }
 
@@ -82,7 +88,9 @@ pub(crate) fn writes(r: &ControlRequest) -> bool {
         | ControlRequest::ListTasks
         | ControlRequest::GetTask { .. }
         | ControlRequest::ListNetworks
-        | ControlRequest::GetNetwork { .. } => false,
+        | ControlRequest::GetNetwork { .. }
+        | ControlRequest::ListFiles { .. }
+        | ControlRequest::GetFile { .. } => false,
         ControlRequest::UpdateCluster { .. }
         | ControlRequest::UpdateNode { .. }
         | ControlRequest::RemoveNode { .. }
@@ -91,7 +99,10 @@ pub(crate) fn writes(r: &ControlRequest) -> bool {
         | ControlRequest::UpdateService { .. }
         | ControlRequest::RemoveService { .. }
         | ControlRequest::CreateNetwork { .. }
-        | ControlRequest::RemoveNetwork { .. } => true,
+        | ControlRequest::RemoveNetwork { .. }
+        | ControlRequest::CreateFile { .. }
+        | ControlRequest::UpdateFile { .. }
+        | ControlRequest::RemoveFile { .. } => true,
     }
 }
 

@@ -63,9 +63,10 @@ pub(crate) async fn create(s: &Shared, spec: &ServiceSpec) -> Result<ControlResp
         }
         let mut service = Service::new(id, spec.clone(), s.clock.now());
         allocate::service(store, &mut service).map_err(|e| rpc(Code::FailedPrecondition, e))?;
+        let reads = validate::reads_of_files(store, &spec.task.container);
         let spec = Arc::new(service.spec.task.clone());
         let ops = vec![Op::PutRevision { service: id, revision: 1, spec }, Op::PutService(Box::new(service))];
-        Ok((Transaction::new(s.clock.now(), vec![], ops), ()))
+        Ok((Transaction::new(s.clock.now(), reads, ops), ()))
     })
     .await?;
     Ok(ControlResponse::ServiceCreated { id })
@@ -108,7 +109,8 @@ pub(crate) async fn update(
         allocate::service(store, &mut service).map_err(|e| rpc(Code::FailedPrecondition, e))?;
         let mut all = ops;
         all.push(Op::PutService(Box::new(service)));
-        let reads = vec![(Key::Service(old.id), version)];
+        let mut reads = validate::reads_of_files(store, &wanted.task.container);
+        reads.push((Key::Service(old.id), version));
         Ok((Transaction::new(s.clock.now(), reads, all), ()))
     })
     .await?;

@@ -1,11 +1,13 @@
 //! What a spec must fulfil before it is written, with the reference's texts (`swarm-semantics` 2.2, 5.5). Pure. Must never
 //! change what it checks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skep_plan::constraint::Constraint;
-use skep_state::Store;
+use skep_state::{Key, Store};
 use skep_types::control::{Code, ControlError};
+use skep_types::file::{FileKind, FileRef};
+use skep_types::object::Version;
 use skep_types::reference::Reference;
 use skep_types::spec::{ContainerSpec, EndpointMode, Labels, PublishMode, Resources, ServiceSpec, UpdateConfig};
 use skep_types::{ServiceId, limits, options, template};
@@ -41,6 +43,7 @@ pub(crate) fn service(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) 
         Constraint::parse(c).map_err(invalid)?;
     }
     container(&spec.task.container)?;
+    files(store, &spec.task.container)?;
     if spec.mode.is_job() && (spec.update.is_some() || spec.rollback.is_some()) {
         return Err(invalid("Jobs may not have an update config"));
     }
@@ -65,7 +68,7 @@ pub(crate) fn service(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) 
     Ok(())
 }
 
-fn labels(l: &Labels) -> Result<(), ControlError> {
+pub(crate) fn labels(l: &Labels) -> Result<(), ControlError> {
     if l.keys().any(String::is_empty) { Err(invalid("label key must not be empty")) } else { Ok(()) }
 }
 
@@ -90,6 +93,36 @@ fn container(c: &ContainerSpec) -> Result<(), ControlError> {
         Some(twice) => Err(invalid(format!("ContainerSpec: duplicate mount point: {}", twice.target))),
         None => Ok(()),
     }
+}
+
+/// The secrets and configs that a container names are there under these names, and each has a place of its own.
+fn files(store: &Store, c: &ContainerSpec) -> Result<(), ControlError> {
+    for kind in [FileKind::Secret, FileKind::Config] {
+        let (word, mut targets) = (kind.as_str(), BTreeMap::new());
+        for f in c.files.iter().filter(|f| f.kind == kind) {
+            if f.target.is_empty() || f.target.split('/').any(|part| part == "..") {
+                return Err(invalid(format!("malformed file {word} reference, invalid target file name provided")));
+            }
+            if let Some(first) = targets.insert(f.path(), &f.name) {
+                let (name, target) = (&f.name, &f.target);
+                let text = format!("{word} references '{first}' and '{name}' have a conflicting target: '{target}'");
+                return Err(invalid(text));
+            }
+        }
+        let is_there = |f: &&FileRef| store.file(f.id).is_some_and(|x| x.spec.kind == kind && x.spec.name == f.name);
+        let missing: Vec<&str> =
+            c.files.iter().filter(|f| f.kind == kind && !is_there(f)).map(|f| f.name.as_str()).collect();
+        if !missing.is_empty() {
+            let plural = if missing.len() == 1 { "" } else { "s" };
+            return Err(invalid(format!("{word}{plural} not found: {}", missing.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+/// The versions of the secrets and configs that a service names: it is not written if one is gone by then.
+pub(crate) fn reads_of_files(store: &Store, c: &ContainerSpec) -> Vec<(Key, Version)> {
+    c.files.iter().map(|f| (Key::File(f.id), store.version(Key::File(f.id)))).collect()
 }
 
 fn update(u: &UpdateConfig) -> Result<(), ControlError> {

@@ -1,9 +1,11 @@
 //! What a node must run, from the tables. Pure. Must never leave out a task whose container may still be there.
 
+use std::collections::BTreeSet;
+
 use skep_state::Store;
 use skep_types::control::{AssignedNetwork, Assignment};
 use skep_types::object::{Task, TaskState};
-use skep_types::{NodeId, TaskId};
+use skep_types::{FileId, NodeId, TaskId};
 
 /// All assignments of a node, ended tasks included: their containers stay until the task object is deleted.
 pub(crate) fn of_node(store: &Store, node: NodeId) -> Vec<Assignment> {
@@ -14,6 +16,14 @@ pub(crate) fn of_node(store: &Store, node: NodeId) -> Vec<Assignment> {
 pub(crate) fn of_task(store: &Store, node: NodeId, id: TaskId) -> Option<Assignment> {
     let t = store.task(id).filter(|t| t.node == Some(node) && is_assigned(t))?;
     assignment(store, t)
+}
+
+/// The secrets and configs that a node's tasks need: those of tasks that have not ended.
+pub(crate) fn files_of_node(store: &Store, node: NodeId) -> BTreeSet<FileId> {
+    let unfinished = store.tasks_of_node(node).filter(|t| is_assigned(t) && !t.status.state.is_terminal());
+    let specs = unfinished.filter_map(|t| store.revision(t.service, t.revision));
+    let files = specs.flat_map(|s| s.container.files.iter().map(|f| f.id));
+    files.filter(|id| store.file(*id).is_some()).collect()
 }
 
 fn is_assigned(t: &Task) -> bool {

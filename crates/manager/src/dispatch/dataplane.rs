@@ -48,6 +48,7 @@ pub(crate) fn affected(c: &Change) -> bool {
             _ => true,
         },
         Change::Network { .. } | Change::Cluster => true,
+        Change::File { .. } => false,
     }
 }
 
@@ -77,7 +78,7 @@ impl Views {
             }
             Change::Network { .. } | Change::Cluster => *self = Self::default(),
             // Peers are not kept here.
-            Change::Node { .. } => {}
+            Change::Node { .. } | Change::File { .. } => {}
         }
     }
 

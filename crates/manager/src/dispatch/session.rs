@@ -53,7 +53,7 @@ pub(crate) async fn session(
         return;
     }
     let hello = tokio::time::timeout(HELLO_TIMEOUT, incoming.next()).await;
-    let Ok(Some(AgentMessage::Hello { description, addr, availability: _, known, plane })) = hello else { return };
+    let Ok(Some(AgentMessage::Hello { description, addr, availability: _, known, plane, files })) = hello else { return };
     let addr = addr.or(match peer.ip() {
         std::net::IpAddr::V4(ip) => Some(ip),
         std::net::IpAddr::V6(_) => None,
@@ -82,7 +82,7 @@ pub(crate) async fn session(
     if !out.send(ManagerMessage::Welcome { heartbeat: HEARTBEAT }).await {
         return;
     }
-    let mut told = Told::new(who.node, who.role, known, plane);
+    let mut told = Told::new(who.node, who.role, known, plane, files);
     let (_, store) = watcher.take(&s.tables);
     if store.node(who.node).is_none() {
         // Removed since it was registered.

@@ -1,13 +1,13 @@
 //! What an agent was told, and what it does not know yet. Pure. Must never leave out a change, nor tell one twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skep_state::{Change, Store};
 use skep_types::control::{Assignment, KnownTask, ManagerMessage};
 use skep_types::dataplane::DataPlane;
 use skep_types::object::{Node, TaskState};
 use skep_types::spec::{PortConfig, Role};
-use skep_types::{NodeId, ServiceId, TaskId};
+use skep_types::{FileId, NodeId, ServiceId, TaskId};
 
 use super::{assignments, dataplane, drain};
 use crate::rotation::CertNews;
@@ -28,6 +28,8 @@ pub(crate) struct Told {
     known: Vec<KnownTask>,
     /// Digest of its data plane.
     plane: u64,
+    /// Secrets and configs that it has.
+    files: BTreeSet<FileId>,
     managers: Vec<(NodeId, String)>,
     role: Role,
     certificates: CertNews,
@@ -36,10 +38,11 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// An agent with a certificate for `role` that brings along `known` and a data plane with the digest `plane`.
-    pub(crate) fn new(node: NodeId, role: Role, known: Vec<KnownTask>, plane: u64) -> Self {
+    /// An agent with a certificate for `role` that brings along `known`, a data plane with the digest `plane`, and `files`.
+    pub(crate) fn new(node: NodeId, role: Role, known: Vec<KnownTask>, plane: u64, files: Vec<FileId>) -> Self {
         let tasks = known.iter().map(|k| (k.task, (k.desired, k.ports.clone()))).collect();
-        Self { node, tasks, known, plane, managers: Vec::new(), role, certificates: CertNews::default(), drain: None }
+        let files = files.into_iter().collect();
+        Self { node, tasks, known, plane, files, managers: Vec::new(), role, certificates: CertNews::default(), drain: None }
     }
 
     /// The first messages of a session. `planes` makes the agent's data plane, at least as new as `store`. The data plane comes before the tasks that need it.
@@ -47,6 +50,7 @@ impl Told {
         let mut out = self.managers(store);
         out.extend(self.plane(planes));
         out.push(ManagerMessage::Follow { index: store.applied() });
+        out.extend(self.files(store));
         let all = assignments::of_node(store, self.node);
         if self.known.is_empty() {
             self.tasks = all.iter().map(|a| (a.task.id, key(a))).collect();
@@ -75,6 +79,7 @@ impl Told {
                 let mut out = self.managers(store);
                 out.extend(self.plane(planes));
                 out.push(self.follow(store, true));
+                out.extend(self.files(store));
                 out.extend(self.all(store));
                 out.extend(self.role(store));
                 out.extend(self.certificates(store));
@@ -101,7 +106,7 @@ impl Told {
                     certificates |= *id == self.node;
                 }
                 Change::Cluster => certificates = true,
-                Change::Network { .. } => {}
+                Change::Network { .. } | Change::File { .. } => {}
             }
         }
         for s in services {
@@ -117,6 +122,9 @@ impl Told {
         }
         // Before the tasks, so that one which is to be stopped knows what to wait for.
         out.extend(drains.map(|own| self.follow(store, own)));
+        if !tasks.is_empty() {
+            out.extend(self.files(store));
+        }
         out.extend(self.some(store, tasks));
         if nodes {
             out.extend(self.role(store));
@@ -163,6 +171,23 @@ impl Told {
             }
         }
         (!put.is_empty() || !remove.is_empty()).then_some(ManagerMessage::Changes { put, remove })
+    }
+
+    /// The secrets and configs that this node's tasks need, one in a message since they may be large, and those that none needs
+    /// any more (`swarm-semantics` 7).
+    fn files(&mut self, store: &Store) -> Vec<ManagerMessage> {
+        if !store.has_files() && self.files.is_empty() {
+            return Vec::new();
+        }
+        let needed = assignments::files_of_node(store, self.node);
+        let new = needed.iter().filter(|id| !self.files.contains(id)).filter_map(|id| store.file(*id));
+        let mut out: Vec<ManagerMessage> = new.map(|f| ManagerMessage::File(f.clone())).collect();
+        let old: Vec<FileId> = self.files.difference(&needed).copied().collect();
+        if !old.is_empty() {
+            out.push(ManagerMessage::ForgetFiles(old));
+        }
+        self.files = needed;
+        out
     }
 
     fn managers(&mut self, store: &Store) -> Vec<ManagerMessage> {

@@ -12,6 +12,7 @@ use skep_agent::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started
 use skep_node::SwarmNode;
 use skep_types::control::*;
 use skep_types::dataplane::DataPlane;
+use skep_types::file::StoredFile;
 use skep_types::object::*;
 use skep_types::spec::*;
 use skep_types::{NodeId, TaskId};
@@ -89,7 +90,8 @@ impl Executor for Host {
         });
         Ok(self.status(a.task.id))
     }
-    async fn start(&self, t: TaskId) -> Result<Started, ExecError> {
+    async fn start(&self, a: &Assignment, _: &[Arc<StoredFile>]) -> Result<Started, ExecError> {
+        let t = a.task.id;
         self.containers.send_modify(|c| {
             if c.get(&t) == Some(&State::Created) {
                 *self.starts.lock().unwrap().entry(t).or_default() += 1;

@@ -10,15 +10,16 @@ use skep_engine::Engine;
 use skep_engine::container::Phase;
 use skep_types::TaskId;
 use skep_types::container::{
-    ContainerConfig, ContainerInfo, ContainerState, CreateContainer, HostConfig, NetworkJoin, PortMap,
+    ContainerConfig, ContainerInfo, ContainerState, CreateContainer, FilePlace, HostConfig, NetworkJoin, PortMap,
 };
 use skep_types::control::{Assignment, Code, ControlError};
 use skep_types::dataplane::DataPlane;
+use skep_types::file::{Bytes, FileKind, StoredFile};
 use skep_types::health::HealthStatus;
 use skep_types::host::RegistryAuth;
 use skep_types::object::{ContainerStatus, NodeDescription};
 use skep_types::spec::{ContainerSpec, GenericResource, PortConfig, PublishMode};
-use skep_types::template::{self, Context};
+use skep_types::template::{self, Asked, Context};
 
 use super::images::ImageAdapter;
 
@@ -122,24 +123,58 @@ impl EngineExecutor {
         })
     }
 
+    /// What placeholders stand for in a task.
+    fn context(&self, assignment: &Assignment) -> Context {
+        let task = &assignment.task;
+        let (node, facts) = (task.node.map(|n| n.to_string()).unwrap_or_default(), self.engine.facts());
+        Context {
+            service_id: task.service.to_string(),
+            service_name: task.service_name.clone(),
+            service_labels: assignment.service_labels.clone(),
+            node_hostname: facts.hostname,
+            architecture: facts.architecture,
+            os: "linux".to_owned(),
+            task_id: task.id.to_string(),
+            task_name: task.container_name(),
+            task_slot: if task.pinned { node.clone() } else { task.slot.to_string() },
+            node_id: node,
+        }
+    }
+
+    /// The bytes of a task's secrets and configs, in its order, with the placeholders of those that are templates filled in.
+    fn contents(&self, assignment: &Assignment, env: &[String], files: &[Arc<StoredFile>]) -> Result<Vec<Bytes>, ExecError> {
+        let refs = &assignment.spec.container.files;
+        let of = |kind: FileKind, target: &str| {
+            let at = refs.iter().position(|r| r.kind == kind && r.target == target);
+            let text = at.and_then(|at| files.get(at)).and_then(|f| std::str::from_utf8(&f.spec.data.0).ok());
+            text.map(str::to_owned).ok_or_else(|| format!("the task has no {} {target:?} that is text", kind.as_str()))
+        };
+        let find = |asked: Asked<'_>| match asked {
+            Asked::Secret(target) => of(FileKind::Secret, target),
+            Asked::Config(target) => of(FileKind::Config, target),
+            Asked::Env(name) => {
+                let value = env.iter().find_map(|e| e.split_once('=').filter(|(n, _)| *n == name));
+                Ok(value.map(|(_, v)| v.to_owned()).unwrap_or_default())
+            }
+        };
+        let one = |f: &Arc<StoredFile>| {
+            if !f.spec.template {
+                return Ok(f.spec.data.clone());
+            }
+            let text = std::str::from_utf8(&f.spec.data.0).map_err(|e| e.to_string());
+            let filled = text.and_then(|text| template::expand_payload(text, &self.context(assignment), find));
+            let failed = |e| format!("expanding {} {} failed: {e}", f.spec.kind.as_str(), f.spec.name);
+            filled.map(|t| t.into_bytes().into()).map_err(|e| ExecError { temporary: false, message: failed(e) })
+        };
+        files.iter().map(one).collect()
+    }
+
     /// What the task's container is, its placeholders filled in and its generic resources told.
     fn container(&self, assignment: &Assignment) -> Result<ContainerSpec, ExecError> {
         let mut c = assignment.spec.container.clone();
         let task = &assignment.task;
         if template::is_used(&c) {
-            let (node, facts) = (task.node.map(|n| n.to_string()).unwrap_or_default(), self.engine.facts());
-            let context = Context {
-                service_id: task.service.to_string(),
-                service_name: task.service_name.clone(),
-                service_labels: assignment.service_labels.clone(),
-                node_hostname: facts.hostname,
-                architecture: facts.architecture,
-                os: "linux".to_owned(),
-                task_id: task.id.to_string(),
-                task_name: task.container_name(),
-                task_slot: if task.pinned { node.clone() } else { task.slot.to_string() },
-                node_id: node,
-            };
+            let context = self.context(assignment);
             template::fill(&mut c, &context).map_err(|message| ExecError { temporary: false, message })?;
         }
         let mut generic: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -223,6 +258,7 @@ impl EngineExecutor {
                 .filter(|p| p.mode == PublishMode::Ingress)
                 .map(|p| (p.protocol, p.target))
                 .collect(),
+            files: c.files.iter().map(|f| FilePlace { path: f.path(), uid: f.uid, gid: f.gid, mode: f.mode }).collect(),
         }
     }
 }
@@ -305,14 +341,16 @@ impl Executor for EngineExecutor {
         Ok(ContainerStatus { id, pid: 0, exit_code: 0 })
     }
 
-    async fn start(&self, task: TaskId) -> Result<Started, ExecError> {
+    async fn start(&self, assignment: &Assignment, files: &[Arc<StoredFile>]) -> Result<Started, ExecError> {
+        let task = assignment.task.id;
         let info = self.find(task).ok_or_else(|| gone(task))?;
         match info.state {
             ContainerState::Created if info.error.is_empty() => {}
             // It ran already; `wait` tells how that ended.
             _ => return Ok(started(&info)),
         }
-        match self.engine.start(&info.id).await {
+        let contents = self.contents(assignment, &info.config.env, files)?;
+        match self.engine.start_with(&info.id, &contents).await {
             Ok(()) => {}
             Err(e) if e.code == Code::NotModified => {}
             Err(e) => return Err(ExecError { temporary: false, message: format!("starting container failed: {}", e.message) }),

@@ -143,6 +143,8 @@ async fn run(config: Config) -> Result<(), AnyError> {
     if !rustix::process::geteuid().is_root() {
         return Err("the daemon needs root: run it with sudo or as a system service".into());
     }
+    // Keys and secrets are in this memory: no core dump of it, and no other user's debugger (invariant 9).
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     // Installed first, so that a signal during the start ends it cleanly.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
