@@ -36,6 +36,7 @@ fn main() {
         .name("Dispatcher")
         .package("skep")
         .method(method("session", "Session", "AgentMessage", "ManagerMessage").client_streaming().server_streaming().build())
+        .method(method("logs", "Logs", "LogMessage", "Empty").client_streaming().build())
         .build();
     Builder::new().build_transport(false).compile(&[ca, raft, control, dispatcher]);
 }

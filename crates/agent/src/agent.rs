@@ -8,10 +8,11 @@ use skep_types::NodeId;
 use skep_types::clock::Clock;
 use skep_types::object::NodeDescription;
 use skep_types::spec::{Availability, Role};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::files::{Files, Memory};
+use crate::logs;
 use crate::session::{self, distinct};
 use crate::worker::Worker;
 use crate::{Executor, Uplink};
@@ -66,6 +67,8 @@ pub(crate) struct Inner {
     /// The description is to be told again, in the session of now.
     pub(crate) describe: watch::Sender<u64>,
     pub(crate) goodbye: watch::Sender<bool>,
+    /// Places for clients that read logs.
+    pub(crate) readers: Arc<Semaphore>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -134,6 +137,7 @@ impl Agent {
             again: watch::channel(0).0,
             describe: watch::channel(0).0,
             goodbye: watch::channel(false).0,
+            readers: Arc::new(Semaphore::new(logs::CLIENTS)),
             stop: watch::channel(false).0,
         });
         let worker = Worker::start(inner.config.executor.clone(), inner.config.clock.clone(), files).await;

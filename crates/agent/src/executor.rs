@@ -8,8 +8,10 @@ use skep_types::TaskId;
 use skep_types::control::Assignment;
 use skep_types::dataplane::DataPlane;
 use skep_types::file::StoredFile;
+use skep_types::host::{LogOptions, LogRecord};
 use skep_types::object::{ContainerStatus, NodeDescription};
 use skep_types::spec::PortConfig;
+use tokio::sync::mpsc;
 
 /// Why something did not work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,6 +134,13 @@ pub trait Executor: Send + Sync + 'static {
     /// # Errors
     /// [`ExecError`]; it is tried again.
     async fn remove(&self, task: TaskId) -> Result<(), ExecError>;
+
+    /// The log of a task's container. One that is followed goes on until the container has ended, and waits for it to start; one
+    /// that has no container has no records.
+    ///
+    /// # Errors
+    /// [`ExecError`] if it cannot be read.
+    async fn logs(&self, task: TaskId, options: LogOptions) -> Result<mpsc::Receiver<LogRecord>, ExecError>;
 
     /// The containers of tasks on this host, running and ended ones.
     async fn observe(&self) -> Vec<ObservedTask>;

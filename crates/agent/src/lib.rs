@@ -10,6 +10,7 @@ mod choice;
 mod driver;
 mod executor;
 mod files;
+mod logs;
 mod plane;
 mod reporter;
 mod session;

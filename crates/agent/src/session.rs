@@ -7,14 +7,15 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use skep_types::NodeId;
-use skep_types::control::{AgentMessage, ManagerMessage, StatusReport};
+use skep_types::control::StatusReport;
+use skep_types::session::{AgentMessage, ManagerMessage};
 use skep_wire::{SessionStream, WireError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::agent::{AgentEvent, Inner};
-use crate::choice;
 use crate::worker::Worker;
+use crate::{choice, logs};
 
 /// A manager is heard every half second.
 const SILENCE: Duration = Duration::from_millis(1700);
@@ -303,6 +304,7 @@ async fn take(inner: &Arc<Inner>, worker: &mut Worker, m: ManagerMessage) -> Opt
         }
         ManagerMessage::File(f) => worker.stored.put(f),
         ManagerMessage::ForgetFiles(ids) => worker.stored.forget(&ids),
+        ManagerMessage::Logs(ask) => logs::serve(inner, *ask),
         ManagerMessage::DataPlane(p) => worker.plane.set(*p),
         ManagerMessage::Follow { index } => worker.plane.ask(index),
         ManagerMessage::Drained { index } => worker.plane.drained(index),

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use skep_types::Time;
-use skep_types::control::AgentMessage;
+use skep_types::logs::LogMessage;
 use skep_types::object::TlsInfo;
+use skep_types::session::AgentMessage;
 use skep_wire::{Client, SessionStream, Tls, WireError};
 use tokio::sync::mpsc;
 
@@ -22,6 +23,12 @@ pub trait Uplink: Send + Sync + 'static {
         outgoing: mpsc::Receiver<AgentMessage>,
         within: Duration,
     ) -> Result<SessionStream, WireError>;
+
+    /// Brings logs to the manager at `addr` that asked for them; returns when that has all of them, or wants no more.
+    ///
+    /// # Errors
+    /// [`WireError`] if it cannot be reached, or the connection breaks.
+    async fn logs(&self, addr: &str, messages: mpsc::Receiver<LogMessage>) -> Result<(), WireError>;
 
     /// What this node trusts, who issued its certificate, and from when until when that is valid, for its description.
     fn tls(&self) -> Option<(TlsInfo, (Time, Time))> {
@@ -41,6 +48,10 @@ impl Uplink for TlsUplink {
         within: Duration,
     ) -> Result<SessionStream, WireError> {
         Client::new(addr, None, &self.0)?.session(outgoing, within).await
+    }
+
+    async fn logs(&self, addr: &str, messages: mpsc::Receiver<LogMessage>) -> Result<(), WireError> {
+        Client::new(addr, None, &self.0)?.logs(messages).await
     }
 
     fn tls(&self) -> Option<(TlsInfo, (Time, Time))> {

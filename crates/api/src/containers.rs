@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::body::JsonBody;
 use crate::error::{Failure, Handled};
 use crate::filters::Filters;
-use crate::hijack::{Hijack, carry, frame};
+use crate::hijack::{Hijack, Source, carry, frame};
 use crate::inspect_json::{detail, row, row_matches};
 use crate::{App, WaitCondition, create_json};
 
@@ -268,7 +268,7 @@ pub(crate) async fn logs(State(app): State<App>, Path(id): Path<String>, Query(q
             line.push(' ');
         }
         line += &record.line;
-        Ok::<_, std::convert::Infallible>(Bytes::from(frame(record.stderr, tty, line.as_bytes())))
+        Ok::<_, std::convert::Infallible>(Bytes::from(frame(Source::of(record.stderr), tty, line.as_bytes())))
     });
     let kind = if tty { "application/vnd.docker.raw-stream" } else { "application/vnd.docker.multiplexed-stream" };
     Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(stream)).into_response())

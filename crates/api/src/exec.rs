@@ -12,7 +12,7 @@ use crate::App;
 use crate::body::JsonBody;
 use crate::containers::ResizeQuery;
 use crate::error::Handled;
-use crate::hijack::{Hijack, carry, frame};
+use crate::hijack::{Hijack, Source, carry, frame};
 
 pub(crate) async fn create(State(app): State<App>, Path(id): Path<String>, JsonBody(mut body): JsonBody) -> Handled {
     let config = ExecConfig {
@@ -55,7 +55,7 @@ pub(crate) async fn start(State(app): State<App>, Path(id): Path<String>, mut re
             Err(e) => {
                 // The connection is already a stream: Docker prints the reason there, and `inspect` has the code.
                 let text = format!("{}\r\n", e.message);
-                let _ = io.write_all(&frame(false, tty, text.as_bytes())).await;
+                let _ = io.write_all(&frame(Source::Stdout, tty, text.as_bytes())).await;
                 let _ = io.shutdown().await;
             }
         }

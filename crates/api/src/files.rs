@@ -34,10 +34,7 @@ pub(crate) fn routes(kind: FileKind) -> Router<App> {
     Router::new()
         .route(&path(""), get(move |app, query| list(kind, app, query)))
         .route(&path("/create"), post(move |app, body| create(kind, app, body)))
-        .route(
-            &path("/{id}"),
-            get(move |app, id| inspect(kind, app, id)).delete(move |app, id| remove(kind, app, id)),
-        )
+        .route(&path("/{id}"), get(move |app, id| inspect(kind, app, id)).delete(move |app, id| remove(kind, app, id)))
         .route(&path("/{id}/update"), post(move |app, id, query, body| update(kind, app, id, query, body)))
 }
 
@@ -70,8 +67,7 @@ fn read(kind: FileKind, mut body: Fields) -> Handled<FileSpec> {
         return Err(Failure::invalid(format!("unsupported template driver {driver:?} of {word}: only golang is known")));
     }
     templating.finish()?;
-    let spec =
-        FileSpec { kind, name: body.get("Name")?, labels: body.get("Labels")?, data, template: !driver.is_empty() };
+    let spec = FileSpec { kind, name: body.get("Name")?, labels: body.get("Labels")?, data, template: !driver.is_empty() };
     body.finish()?;
     Ok(spec)
 }

@@ -60,13 +60,29 @@ fn has_upgrade(headers: &HeaderMap) -> bool {
     headers.contains_key(header::UPGRADE)
 }
 
+/// Whose words a frame holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Stdout = 1,
+    Stderr = 2,
+    /// The daemon's own: clients end with them as an error.
+    Daemon = 3,
+}
+
+impl Source {
+    /// Of a process's output.
+    pub(crate) fn of(stderr: bool) -> Self {
+        if stderr { Self::Stderr } else { Self::Stdout }
+    }
+}
+
 /// One piece of output in Docker's framing: stream, three zeros, length, bytes; raw on a terminal.
-pub(crate) fn frame(stderr: bool, tty: bool, data: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(source: Source, tty: bool, data: &[u8]) -> Vec<u8> {
     if tty {
         return data.to_vec();
     }
     let mut out = Vec::with_capacity(data.len() + 8);
-    out.extend_from_slice(&[if stderr { 2 } else { 1 }, 0, 0, 0]);
+    out.extend_from_slice(&[source as u8, 0, 0, 0]);
     out.extend_from_slice(&u32::try_from(data.len()).unwrap_or(u32::MAX).to_be_bytes());
     out.extend_from_slice(data);
     out
@@ -94,7 +110,7 @@ pub(crate) async fn carry(io: TokioIo<Upgraded>, stdio: Stdio, tty: bool, take_i
         }
     });
     while let Some((stderr, data)) = output.recv().await {
-        if write.write_all(&frame(stderr, tty, &data)).await.is_err() {
+        if write.write_all(&frame(Source::of(stderr), tty, &data)).await.is_err() {
             break;
         }
     }

@@ -26,6 +26,7 @@ mod listen;
 mod networks;
 mod nodes;
 mod router;
+mod service_logs;
 mod services;
 mod skep;
 mod spec_read;
@@ -46,6 +47,7 @@ use skep_types::control::{
     ControlError, ControlRequest, ControlResponse, InitRequest, JoinRequest, RestoreRequest, SwarmInfo, SwarmStatus,
 };
 use skep_types::host::{ImageInfo, LocalNetworkInfo, LogOptions, LogRecord, Progress, RegistryAuth, Removed};
+use skep_types::logs::{LogItem, LogTarget};
 use skep_types::spec::Labels;
 use tokio::io::AsyncRead;
 use tokio::sync::{broadcast, mpsc};
@@ -251,6 +253,8 @@ pub trait Cluster: Send + Sync + 'static {
     async fn info(&self) -> SwarmInfo;
     /// A call on the cluster, answered by its leader.
     async fn call(&self, request: ControlRequest) -> ApiResult<ControlResponse>;
+    /// Logs of tasks, from whichever nodes have them; a followed one goes on until the receiver is dropped.
+    async fn logs(&self, target: &LogTarget, options: LogOptions) -> ApiResult<mpsc::Receiver<LogItem>>;
     /// Addresses of this host that could be advertised: (interface, address).
     fn addresses(&self) -> Vec<(String, std::net::Ipv4Addr)>;
     /// The address to advertise when the user names none (`--swarm-default-advertise-addr`).

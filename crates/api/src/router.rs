@@ -8,7 +8,10 @@ use skep_types::control::Code;
 use skep_types::file::FileKind;
 
 use crate::error::Failure;
-use crate::{App, cluster, containers, events, exec, files, images, networks, nodes, services, skep, swarm, system, tasks, volumes};
+use crate::{
+    App, cluster, containers, events, exec, files, images, networks, nodes, service_logs, services, skep, swarm, system, tasks,
+    volumes,
+};
 
 pub(crate) fn router(app: App) -> Router {
     Router::new()
@@ -64,6 +67,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/services/create", post(services::create))
         .route("/services/{id}", get(services::inspect).delete(services::remove))
         .route("/services/{id}/update", post(services::update))
+        .route("/services/{id}/logs", get(service_logs::service))
+        .route("/tasks/{id}/logs", get(service_logs::task))
         .route("/tasks", get(tasks::list))
         .route("/tasks/{id}", get(tasks::inspect))
         .merge(files::routes(FileKind::Secret))

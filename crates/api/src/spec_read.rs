@@ -184,7 +184,8 @@ fn files(f: &mut Fields, kind: FileKind) -> Handled<Vec<FileRef>> {
         let mut file = r.object_option("File")?.ok_or_else(no_target)?;
         let number = |f: &mut Fields, key: &str| -> Handled<u32> {
             let text: String = f.get(key)?;
-            let bad = || Failure::invalid(format!("invalid {key} {text:?} of {} {name}: only numbers are allowed", kind.as_str()));
+            let bad =
+                || Failure::invalid(format!("invalid {key} {text:?} of {} {name}: only numbers are allowed", kind.as_str()));
             if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| bad()) }
         };
         out.push(FileRef {

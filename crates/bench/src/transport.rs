@@ -8,8 +8,11 @@ use async_trait::async_trait;
 use skep_pki::Identity;
 use skep_raft::{MessageKind, Peer, Raft, Transport, TransportError};
 use skep_types::Time;
-use skep_types::control::{CertificateRequest, Code, ControlError, IssuedCertificate, ManagerMessage};
-use skep_wire::{Client, ControlAnswer, ControlCall, Handler, Incoming, Payload, RaftMessage, RootAnswer, Tls, WireError};
+use skep_types::control::{CertificateRequest, Code, ControlError, IssuedCertificate};
+use skep_types::session::ManagerMessage;
+use skep_wire::{
+    Client, ControlAnswer, ControlCall, Handler, Incoming, LogStream, Payload, RaftMessage, RootAnswer, Tls, WireError,
+};
 use tokio::sync::mpsc;
 
 /// The way out.
@@ -73,4 +76,6 @@ impl Handler for Door {
     }
 
     async fn session(&self, _: Identity, _: SocketAddr, _: Incoming, _: mpsc::Sender<ManagerMessage>) {}
+
+    async fn logs(&self, _: Identity, _: LogStream) {}
 }

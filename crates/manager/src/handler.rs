@@ -9,10 +9,11 @@ use async_trait::async_trait;
 use skep_pki::Identity;
 use skep_raft::{MessageKind, Peer, ProposeError};
 use skep_types::NodeId;
-use skep_types::control::{CertificateRequest, Code, ControlError, IssuedCertificate, ManagerMessage};
+use skep_types::control::{CertificateRequest, Code, ControlError, IssuedCertificate};
 use skep_types::object::ManagerStatus;
+use skep_types::session::ManagerMessage;
 use skep_types::spec::Role;
-use skep_wire::{ControlAnswer, ControlCall, Handler, Incoming, RaftMessage, RootAnswer, WireError};
+use skep_wire::{ControlAnswer, ControlCall, Handler, Incoming, LogStream, RaftMessage, RootAnswer, WireError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -27,6 +28,14 @@ pub(crate) struct Door(pub(crate) Arc<Shared>);
 impl Shared {
     /// Answers a call if this manager leads.
     pub(crate) async fn answer(&self, call: ControlCall) -> ControlAnswer {
+        let call = match call {
+            // Any manager may have the node's session.
+            ControlCall::Logs { node, ask } => {
+                self.logs.pass_on(node, *ask);
+                return self.noted();
+            }
+            call => call,
+        };
         if !self.is_leading() {
             return ControlAnswer::NotLeader { leader: self.leader_addr() };
         }
@@ -49,6 +58,7 @@ impl Shared {
                 Ok(ControlAnswer::Noted { applied, drained: self.followed.take(manager, follows, applied, Instant::now()) })
             }
             ControlCall::Statuses { reports } => statuses::write(self, reports).await.map(|()| self.noted()),
+            ControlCall::Logs { .. } => Ok(self.noted()),
         };
         result.unwrap_or_else(ControlAnswer::Error)
     }
@@ -211,5 +221,9 @@ impl Handler for Door {
 
     async fn session(&self, who: Identity, peer: SocketAddr, incoming: Incoming, out: mpsc::Sender<ManagerMessage>) {
         dispatch::session(&self.0, who, peer, incoming, out).await;
+    }
+
+    async fn logs(&self, who: Identity, incoming: LogStream) {
+        self.0.logs.take(who.node, incoming).await;
     }
 }

@@ -14,6 +14,7 @@ mod handler;
 mod leader;
 mod links;
 mod liveness;
+mod logs;
 mod manager;
 mod observer;
 mod planner;

@@ -10,6 +10,8 @@ use skep_state::{Op, Store};
 use skep_types::clock::Clock;
 use skep_types::container::Event;
 use skep_types::control::{Code, ControlError, ControlRequest, ControlResponse};
+use skep_types::host::LogOptions;
+use skep_types::logs::{LogItem, LogTarget};
 use skep_types::object::{Cluster, ManagerStatus, Meta, Network, Node, TlsInfo};
 use skep_types::spec::{Availability, ClusterSpec, Labels, NetworkSpec, Role};
 use skep_types::{ClusterId, Ipv4Net, NetworkId, NodeId, Secret};
@@ -24,7 +26,7 @@ use crate::links::{Contacts, Links, RaftLinks};
 use crate::presence::{self, Heard};
 use crate::shared::Shared;
 use crate::tables::Tables;
-use crate::{ManagerError, Observer, leader, statuses};
+use crate::{ManagerError, Observer, leader, logs, statuses};
 
 /// What a manager needs to start.
 #[derive(Clone)]
@@ -125,6 +127,7 @@ impl Manager {
             heard: Heard::default(),
             planes,
             followed: Default::default(),
+            logs: Default::default(),
             statuses: tx,
             stop: watch::channel(false).0,
         });
@@ -273,6 +276,14 @@ impl Manager {
             ControlAnswer::Error(e) => Err(e),
             _ => Err(rpc(Code::Internal, "the leader answered something else")),
         }
+    }
+
+    /// Logs of tasks, from whichever nodes have them.
+    ///
+    /// # Errors
+    /// [`ControlError`] if there is no such service or task, or no quorum.
+    pub async fn logs(&self, target: &LogTarget, options: LogOptions) -> Result<mpsc::Receiver<LogItem>, ControlError> {
+        logs::open(&self.shared, target, options).await
     }
 
     /// The tables as this manager knows them, without asking the leader.

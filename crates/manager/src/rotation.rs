@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use skep_pki::{JoinToken, PkiError, RootCa};
 use skep_state::{Key, Op, Store, Transaction};
-use skep_types::control::{ControlError, ManagerMessage};
+use skep_types::control::ControlError;
 use skep_types::object::{Cluster, Node, NodeState, RootRotation, TlsInfo};
+use skep_types::session::ManagerMessage;
 use skep_types::spec::CaSpec;
 use skep_types::{NodeId, Time};
 

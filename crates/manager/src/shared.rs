@@ -15,6 +15,7 @@ use crate::dispatch::Followed;
 use crate::dispatch::Planes;
 use crate::error::WriteError;
 use crate::links::{Contacts, Links};
+use crate::logs::Broker;
 use crate::manager::ManagerConfig;
 use crate::presence::Heard;
 use crate::statuses::Batch;
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) planes: Planes,
     /// Which changes the agents' networks follow.
     pub(crate) followed: Followed,
+    /// Logs on their way to clients.
+    pub(crate) logs: Broker,
     pub(crate) statuses: mpsc::Sender<Batch>,
     pub(crate) stop: watch::Sender<bool>,
 }

@@ -12,8 +12,10 @@ use skep_types::container::Event;
 use skep_types::control::{
     ControlError, ControlRequest, ControlResponse, InitRequest, JoinRequest, LocalState, RestoreRequest, SwarmInfo, SwarmStatus,
 };
+use skep_types::host::LogOptions;
+use skep_types::logs::{LogItem, LogTarget};
 use skep_types::spec::Role;
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::{Mutex, broadcast, mpsc};
 
 use crate::error::{certificates_expired, internal, invalid, locked, no_manager_inactive, no_manager_worker, no_manager_yet};
 use crate::files::Files;
@@ -238,6 +240,14 @@ impl SwarmNode {
     /// [`ControlError`] with the text that clients see, also when this host is no manager.
     pub async fn call(&self, r: ControlRequest) -> Result<ControlResponse, ControlError> {
         self.manager()?.call(r).await
+    }
+
+    /// Logs of tasks, from whichever nodes have them.
+    ///
+    /// # Errors
+    /// [`ControlError`] if there is no such service or task, no quorum, or this host is no manager.
+    pub async fn logs(&self, target: &LogTarget, options: LogOptions) -> Result<mpsc::Receiver<LogItem>, ControlError> {
+        self.manager()?.logs(target, options).await
     }
 
     /// What becomes of nodes, services and networks from now on, as long as this host is a manager.

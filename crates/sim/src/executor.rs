@@ -11,8 +11,9 @@ use skep_types::TaskId;
 use skep_types::control::Assignment;
 use skep_types::dataplane::DataPlane;
 use skep_types::file::StoredFile;
+use skep_types::host::{LogOptions, LogRecord};
 use skep_types::object::{ContainerStatus, NodeDescription};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::rng::Rng;
 
@@ -152,6 +153,10 @@ impl Executor for SimExecutor {
             c.changed.send_modify(|n| *n += 1);
         }
         Ok(Started { container: Self::status(task), ports: vec![] })
+    }
+
+    async fn logs(&self, task: TaskId, _: LogOptions) -> Result<mpsc::Receiver<LogRecord>, ExecError> {
+        Err(ExecError { temporary: false, message: format!("task {task} has no log in this world") })
     }
 
     async fn healthy(&self, task: TaskId) -> Result<Turn, ExecError> {

@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use skep_agent::Uplink;
 use skep_manager::Links;
 use skep_raft::{Peer, TransportError};
-use skep_types::control::AgentMessage;
+use skep_types::logs::LogMessage;
+use skep_types::session::AgentMessage;
 use skep_wire::{ControlAnswer, ControlCall, RaftMessage, SessionStream, WireError};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -198,6 +199,10 @@ impl Links for Outlet {
 
 #[async_trait]
 impl Uplink for Outlet {
+    async fn logs(&self, addr: &str, _: mpsc::Receiver<LogMessage>) -> Result<(), WireError> {
+        Err(WireError::Connect { addr: addr.to_owned(), cause: "logs are not simulated".into() })
+    }
+
     async fn session(
         &self,
         addr: &str,

@@ -112,7 +112,7 @@ pub struct LocalNetworkInfo {
 }
 
 /// Which records of a log a client wants.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LogOptions {
     /// Standard output.
     pub stdout: bool,
@@ -129,7 +129,7 @@ pub struct LogOptions {
 }
 
 /// One record of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRecord {
     /// From standard error.
     pub stderr: bool,

@@ -113,6 +113,10 @@ id! {
     /// A secret or a config.
     FileId
 }
+id! {
+    /// A manager's wish for logs of one node; forgotten when they have come.
+    LogId
+}
 
 #[cfg(test)]
 mod tests {

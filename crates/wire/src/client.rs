@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use skep_pki::{CA_NAME, JoinToken};
 use skep_types::NodeId;
-use skep_types::control::{AgentMessage, CertificateRequest, ControlError, IssuedCertificate, ManagerMessage};
+use skep_types::control::{CertificateRequest, ControlError, IssuedCertificate};
+use skep_types::session::{AgentMessage, ManagerMessage};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,7 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::connect::{Settings, channel};
-use crate::message::{ControlAnswer, ControlCall, Empty, RaftMessage, RootAnswer};
+use crate::message::{ControlAnswer, ControlCall, Empty, LogMessage, RaftMessage, RootAnswer};
 use crate::server::rpc::{
     ca_client::CaClient, control_client::ControlClient, dispatcher_client::DispatcherClient, raft_client::RaftClient,
 };
@@ -102,6 +103,15 @@ impl Client {
     pub async fn renew(&self, request: CertificateRequest) -> Result<Result<IssuedCertificate, ControlError>, WireError> {
         let mut c = CaClient::new(self.channel.clone());
         Ok(in_time(&self.addr, JOIN_TIMEOUT, c.renew(request)).await?.0)
+    }
+
+    /// Brings logs to the manager that asked for them; returns when that has all of them, or wants no more.
+    ///
+    /// # Errors
+    /// [`WireError`] if the manager cannot be reached or its connection breaks.
+    pub async fn logs(&self, messages: mpsc::Receiver<LogMessage>) -> Result<(), WireError> {
+        let mut c = DispatcherClient::new(self.channel.clone()).max_encoding_message_size(MAX_MESSAGE);
+        c.logs(ReceiverStream::new(messages)).await.map(drop).map_err(|s| failure(&self.addr, &s))
     }
 
     /// Opens an agent's session: what is put into `outgoing` is sent, what the manager sends is in the returned stream.

@@ -18,7 +18,7 @@ pub use client::{Client, SessionStream, fetch_root, request_certificate};
 pub use clock::SystemClock;
 pub use conn::PeerInfo;
 pub use message::{ControlAnswer, ControlCall, Payload, RaftMessage, Registration, RootAnswer};
-pub use server::{Handler, Incoming, Server};
+pub use server::{Handler, Incoming, LogStream, Server};
 pub use tls::{Credentials, Tls};
 
 use std::time::Duration;

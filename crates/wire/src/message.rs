@@ -3,9 +3,12 @@
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-pub use skep_types::control::{AgentMessage, CertificateRequest, ManagerMessage};
+pub use skep_types::control::CertificateRequest;
 use skep_types::control::{ControlError, ControlRequest, ControlResponse, IssuedCertificate, StatusReport};
+use skep_types::logs::LogAsk;
+pub use skep_types::logs::LogMessage;
 use skep_types::object::NodeDescription;
+pub use skep_types::session::{AgentMessage, ManagerMessage};
 use skep_types::{NodeId, Time};
 
 /// Nothing.
@@ -110,6 +113,13 @@ pub enum ControlCall {
         /// Index of the transaction up to which the networks of all these nodes follow the tables.
         #[serde(default)]
         follows: u64,
+    },
+    /// Logs are wanted of a node, for whichever manager has its session; any manager answers.
+    Logs {
+        /// The node.
+        node: NodeId,
+        /// What is wanted.
+        ask: Box<LogAsk>,
     },
     /// Reports of agents, gathered by another manager.
     Statuses {

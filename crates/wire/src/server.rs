@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use skep_pki::Identity;
-use skep_types::control::{AgentMessage, CertificateRequest, ControlError, IssuedCertificate, ManagerMessage};
+use skep_types::control::{CertificateRequest, ControlError, IssuedCertificate};
+use skep_types::session::{AgentMessage, ManagerMessage};
 use skep_types::spec::Role;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -16,7 +17,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::conn::{Conn, PeerInfo};
-use crate::message::{CertificateAnswer, ControlAnswer, ControlCall, Empty, Payload, RaftAnswer, RaftMessage, RootAnswer};
+use crate::message::{
+    CertificateAnswer, ControlAnswer, ControlCall, Empty, LogMessage, Payload, RaftAnswer, RaftMessage, RootAnswer,
+};
 use crate::{CONNECT_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE, Tls};
 
 /// Generated glue.
@@ -50,10 +53,15 @@ pub trait Handler: Send + Sync + 'static {
     async fn control(&self, who: Identity, call: ControlCall) -> ControlAnswer;
     /// An agent's session; lasts until this returns.
     async fn session(&self, who: Identity, peer: SocketAddr, incoming: Incoming, out: mpsc::Sender<ManagerMessage>);
+    /// Logs that an agent was asked for; lasts until this returns.
+    async fn logs(&self, who: Identity, incoming: LogStream);
 }
 
 /// What an agent sends in its session; ends when the agent ended it or its connection broke.
 pub type Incoming = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = AgentMessage> + Send>>;
+
+/// Logs that an agent sends; ends when all is said or the connection broke.
+pub type LogStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = LogMessage> + Send>>;
 
 /// A listening server. Stops, and cuts its connections, when dropped.
 #[derive(Debug)]
@@ -234,5 +242,11 @@ impl rpc::dispatcher_server::Dispatcher for Service {
         let incoming: Incoming = Box::pin(r.into_inner().map_while(Result::ok));
         tokio::spawn(async move { handler.session(who, peer.remote, incoming, tx).await });
         Ok(Response::new(Box::pin(ReceiverStream::new(rx).map(Ok))))
+    }
+
+    async fn logs(&self, r: Request<Streaming<LogMessage>>) -> Result<Response<Empty>, Status> {
+        let who = node(&r)?;
+        self.0.logs(who, Box::pin(r.into_inner().map_while(Result::ok))).await;
+        Ok(Response::new(Empty {}))
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use skep_pki::{Identity, JoinToken, RootCa, key_pair};
 use skep_types::control::*;
+use skep_types::session::{AgentMessage, ManagerMessage};
 use skep_types::spec::{Availability, Role};
 use skep_types::{ClusterId, NodeId, Time};
 use skep_wire::*;
@@ -45,6 +46,9 @@ impl Handler for Echo {
     }
     async fn control(&self, _: Identity, _: ControlCall) -> ControlAnswer {
         ControlAnswer::Joined
+    }
+    async fn logs(&self, _: Identity, mut messages: LogStream) {
+        while messages.next().await.is_some() {}
     }
     async fn session(&self, _: Identity, _: SocketAddr, mut i: Incoming, out: mpsc::Sender<ManagerMessage>) {
         while i.next().await.is_some() {

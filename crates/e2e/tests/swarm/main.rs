@@ -10,6 +10,7 @@ mod form;
 mod health;
 mod journey_one;
 mod keys;
+mod logs;
 mod machine;
 mod modes;
 mod names;

@@ -52,9 +52,8 @@ fn a_secret_reaches_its_tasks_and_no_disk() {
     // Only on worker1 at first: what worker2 never needed, it must not have.
     let files = "--secret source=my-pw,target=pw,uid=7,gid=8,mode=0440 --secret source=my-pw,target=/etc/deep/key \
                  --config site --config source=filled,target=/filled";
-    let service = format!(
-        "service create -d --name client --constraint node.hostname==worker1 -e A=x {files} busybox:1.28 sleep 10000"
-    );
+    let service =
+        format!("service create -d --name client --constraint node.hostname==worker1 -e A=x {files} busybox:1.28 sleep 10000");
     let _ = d(&service).ok();
     bed.await_running("manager", "client", 1, LONG);
     let container = bed.d("worker1", "ps -q").ok();
@@ -136,7 +135,7 @@ fn bad_secrets_and_configs_are_refused() {
     fed(&bed, &["secret", "create", "--template-driver", "mustache", "m", "-"], "x").fails("unsupported template driver");
     fed(&bed, &["secret", "create", "--driver", "vault", "v"], "").fails("is not built yet in Skep");
     d("secret rm nothing").fails("nothing");
-    d("secret inspect nothing").fails("no such secret: nothing");
+    d("secret inspect nothing").fails("secret nothing not found");
     let post = |body: serde_json::Value| bed.refused("manager", "POST", "/secrets/create", Some(&body));
     let (status, text) = post(serde_json::json!({"Name": "a", "Data": "***"}));
     assert!(status == 400 && text.contains("is not base64"), "{status} {text}");
@@ -157,9 +156,7 @@ fn bad_secrets_and_configs_are_refused() {
 fn a_service_cannot_name_what_is_not_there() {
     needs!();
     let bed = Bed::swarm(68, 1, 1);
-    let spec = |secrets: serde_json::Value| {
-        serde_json::json!({"Name": "s", "TaskTemplate": {"ContainerSpec": {"Image": "busybox:1.28", "Secrets": secrets}}})
-    };
+    let spec = |secrets: serde_json::Value| serde_json::json!({"Name": "s", "TaskTemplate": {"ContainerSpec": {"Image": "busybox:1.28", "Secrets": secrets}}});
     let refused = |secrets| bed.refused("manager", "POST", "/services/create", Some(&spec(secrets)));
     let file = serde_json::json!({"Name": "x", "UID": "0", "GID": "0", "Mode": 292});
     let (status, text) = refused(serde_json::json!([{"SecretID": "gone", "SecretName": "gone", "File": file}]));

@@ -110,8 +110,7 @@ fn files(store: &Store, c: &ContainerSpec) -> Result<(), ControlError> {
             }
         }
         let is_there = |f: &&FileRef| store.file(f.id).is_some_and(|x| x.spec.kind == kind && x.spec.name == f.name);
-        let missing: Vec<&str> =
-            c.files.iter().filter(|f| f.kind == kind && !is_there(f)).map(|f| f.name.as_str()).collect();
+        let missing: Vec<&str> = c.files.iter().filter(|f| f.kind == kind && !is_there(f)).map(|f| f.name.as_str()).collect();
         if !missing.is_empty() {
             let plural = if missing.len() == 1 { "" } else { "s" };
             return Err(invalid(format!("{word}{plural} not found: {}", missing.join(", "))));

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use skep_pki::Identity;
 use skep_types::NodeId;
-use skep_types::control::{AgentMessage, ControlRequest, ManagerMessage};
+use skep_types::control::ControlRequest;
+use skep_types::session::{AgentMessage, ManagerMessage};
 use skep_wire::{ControlAnswer, ControlCall, Incoming, Registration};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
@@ -98,6 +99,7 @@ pub(crate) async fn session(
             return;
         }
     }
+    let mut asks = s.logs.asks();
     let (ack_tx, mut ack_rx) = mpsc::channel(ACKS);
     let mut beat = tokio::time::interval(HEARTBEAT);
     loop {
@@ -125,6 +127,12 @@ pub(crate) async fn session(
             }
             Some(batch) = ack_rx.recv() => {
                 if !out.send(ManagerMessage::Acknowledged { batch }).await {
+                    break;
+                }
+            }
+            // One that came too fast is asked again by whoever wants it.
+            Ok((node, ask)) = asks.recv() => {
+                if node == who.node && !out.send(ManagerMessage::Logs(Box::new((*ask).clone()))).await {
                     break;
                 }
             }

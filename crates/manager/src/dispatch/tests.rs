@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use skep_state::{Op, Store, Transaction};
 use skep_types::control::StatusReport;
+use skep_types::file::*;
 use skep_types::object::*;
+use skep_types::session::ManagerMessage;
 use skep_types::spec::*;
-use skep_types::{Ipv4Net, NetworkId, NodeId, ServiceId, TaskId, Time};
+use skep_types::{FileId, Ipv4Net, NetworkId, NodeId, ServiceId, TaskId, Time};
 
 use super::assignments;
 use super::dataplane::Views;
+use super::told::Told;
+use crate::tables::News;
 
 fn net(t: &str) -> Ipv4Net {
     t.parse().unwrap()
@@ -129,4 +133,61 @@ fn a_node_gets_its_tasks_and_the_networks_they_need() {
     apply(&mut store, &mut kept, vec![Op::PutTask(Box::new(t))]);
     apply(&mut store, &mut kept, vec![Op::DeleteTask(TaskId(2))]);
     apply(&mut store, &mut kept, vec![Op::DeleteService(ServiceId(1))]);
+}
+
+#[test]
+fn a_node_gets_the_files_of_its_unfinished_tasks_once_and_before_them() {
+    let mut store = Store::default();
+    let mut kept = Views::default();
+    let file = |id: u128| {
+        let (name, data) = (format!("f{id}"), vec![1].into());
+        let spec = FileSpec { kind: FileKind::Secret, name, labels: Labels::new(), data, template: false };
+        Op::PutFile(Box::new(StoredFile { id: FileId(id), meta: Meta::default(), spec }))
+    };
+    let of = |id: u128| FileRef {
+        kind: FileKind::Secret,
+        id: FileId(id),
+        name: format!("f{id}"),
+        target: "t".into(),
+        uid: 0,
+        gid: 0,
+        mode: 0o444,
+    };
+    let container = ContainerSpec { files: vec![of(1)], ..ContainerSpec::default() };
+    let spec = Arc::new(TaskSpec { container, ..TaskSpec::default() });
+    let revision = Op::PutRevision { service: ServiceId(1), revision: 1, spec };
+    let node = |id| Op::PutNode(Box::new(Node::new(NodeId(id), Role::Worker, Availability::Active)));
+    apply(&mut store, &mut kept, vec![file(1), file(2), revision, node(1), node(2), task(1, 1)]);
+    let told = |t: &mut Told, store: &Store, changes: Vec<skep_state::Change>| {
+        let news = News::Changes(vec![changes.into()]);
+        let all = t.differences(store, &news, &|| Views::default().of_node(store, NodeId(1)));
+        let words = |m: &ManagerMessage| match m {
+            ManagerMessage::File(f) => Some(format!("file {}", f.id.0)),
+            ManagerMessage::ForgetFiles(ids) => Some(format!("forget {}", ids[0].0)),
+            ManagerMessage::Changes { put, .. } => Some(format!("put {}", put.len())),
+            _ => None,
+        };
+        all.iter().filter_map(words).collect::<Vec<_>>()
+    };
+    let begin = |t: &mut Told, n: u128| -> Vec<FileId> {
+        let all = t.begin(&store, &|| Views::default().of_node(&store, NodeId(n)));
+        all.iter().filter_map(|m| if let ManagerMessage::File(f) = m { Some(f.id) } else { None }).collect()
+    };
+    let fresh = |n: u128, has: Vec<FileId>| Told::new(NodeId(n), Role::Worker, vec![], 0, has);
+    assert_eq!(begin(&mut fresh(1, vec![]), 1), [FileId(1)]);
+    // Not again to an agent that has it, and not to a node that has no task with it.
+    assert!(begin(&mut fresh(1, vec![FileId(1)]), 1).is_empty());
+    assert!(begin(&mut fresh(2, vec![]), 2).is_empty());
+    let mut t = fresh(1, vec![]);
+    begin(&mut t, 1);
+    let mut done = (**store.task(TaskId(1)).unwrap()).clone();
+    done.status.state = TaskState::Failed;
+    let mut next = |ops: Vec<Op>| {
+        let n = store.applied() + 1;
+        let changes = store.apply(n, &Transaction::new(Time(0), vec![], ops)).unwrap();
+        told(&mut t, &store, changes)
+    };
+    assert_eq!(next(vec![Op::PutTask(Box::new(done))]), ["forget 1"]);
+    assert_eq!(next(vec![task(2, 1)]), ["file 1", "put 1"]);
+    assert_eq!(next(vec![task(3, 1)]), ["put 1"]);
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use skep_state::{Change, Store};
-use skep_types::control::{Assignment, KnownTask, ManagerMessage};
+use skep_types::control::{Assignment, KnownTask};
 use skep_types::dataplane::DataPlane;
 use skep_types::object::{Node, TaskState};
+use skep_types::session::ManagerMessage;
 use skep_types::spec::{PortConfig, Role};
 use skep_types::{FileId, NodeId, ServiceId, TaskId};
 

@@ -13,11 +13,12 @@ use skep_node::SwarmNode;
 use skep_types::control::*;
 use skep_types::dataplane::DataPlane;
 use skep_types::file::StoredFile;
+use skep_types::host::{LogOptions, LogRecord};
 use skep_types::object::*;
 use skep_types::spec::*;
 use skep_types::{NodeId, TaskId};
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum State {
@@ -99,6 +100,9 @@ impl Executor for Host {
             }
         });
         Ok(Started { container: self.status(t), ports: vec![] })
+    }
+    async fn logs(&self, task: TaskId, _: LogOptions) -> Result<mpsc::Receiver<LogRecord>, ExecError> {
+        Err(ExecError { temporary: false, message: format!("task {task} has no log in this world") })
     }
     async fn healthy(&self, _: TaskId) -> Result<Turn, ExecError> {
         Ok(Turn::Healthy)

@@ -10,8 +10,10 @@ use skep_node::SwarmNode;
 use skep_types::NodeId;
 use skep_types::container::Event;
 use skep_types::control::{ControlRequest, ControlResponse, InitRequest, JoinRequest, RestoreRequest, SwarmInfo, SwarmStatus};
-use tokio::sync::broadcast;
+use skep_types::host::LogOptions;
+use skep_types::logs::{LogItem, LogTarget};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
 
 use super::AnyError;
 use super::config::Config;
@@ -107,6 +109,10 @@ impl skep_api::Cluster for ClusterApi {
 
     async fn call(&self, request: ControlRequest) -> ApiResult<ControlResponse> {
         self.node.call(request).await
+    }
+
+    async fn logs(&self, target: &LogTarget, options: LogOptions) -> ApiResult<mpsc::Receiver<LogItem>> {
+        self.node.logs(target, options).await
     }
 
     fn addresses(&self) -> Vec<(String, Ipv4Addr)> {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use skep_agent::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started, Turn};
 use skep_engine::Engine;
 use skep_engine::container::Phase;
+use skep_engine::logs;
 use skep_types::TaskId;
 use skep_types::container::{
     ContainerConfig, ContainerInfo, ContainerState, CreateContainer, FilePlace, HostConfig, NetworkJoin, PortMap,
@@ -16,10 +17,12 @@ use skep_types::control::{Assignment, Code, ControlError};
 use skep_types::dataplane::DataPlane;
 use skep_types::file::{Bytes, FileKind, StoredFile};
 use skep_types::health::HealthStatus;
-use skep_types::host::RegistryAuth;
+use skep_types::host::{LogOptions, LogRecord, RegistryAuth};
 use skep_types::object::{ContainerStatus, NodeDescription};
 use skep_types::spec::{ContainerSpec, GenericResource, PortConfig, PublishMode};
 use skep_types::template::{self, Asked, Context};
+
+use tokio::sync::mpsc;
 
 use super::images::ImageAdapter;
 
@@ -29,6 +32,10 @@ const TASK_LABEL: &str = "com.docker.swarm.task.id";
 const NETWORK_WAIT: Duration = Duration::from_secs(30);
 /// How often it looks.
 const NETWORK_POLL: Duration = Duration::from_millis(20);
+/// How often a container that is not there yet is looked for by whoever follows its log.
+const LOG_POLL: Duration = Duration::from_millis(100);
+/// Records that are read ahead.
+const LOG_QUEUE: usize = 64;
 /// The drivers that the engine has.
 const DRIVERS: [(&str, &str); 6] = [
     ("Log", "json-file"),
@@ -356,6 +363,34 @@ impl Executor for EngineExecutor {
             Err(e) => return Err(ExecError { temporary: false, message: format!("starting container failed: {}", e.message) }),
         }
         Ok(started(&self.find(task).ok_or_else(|| gone(task))?))
+    }
+
+    async fn logs(&self, task: TaskId, options: LogOptions) -> Result<mpsc::Receiver<LogRecord>, ExecError> {
+        let (tx, rx) = mpsc::channel(LOG_QUEUE);
+        let engine = Arc::clone(&self.engine);
+        tokio::spawn(async move {
+            let label = task.to_string();
+            let container = loop {
+                let found = engine.labelled(TASK_LABEL, &label);
+                match found {
+                    Some(c) if !options.follow || c.info().started_at.0 != 0 => break c,
+                    None if !options.follow => return,
+                    // A task that is being prepared: it has no log yet.
+                    _ => {}
+                }
+                if tokio::time::timeout(LOG_POLL, tx.closed()).await.is_ok() {
+                    return;
+                }
+            };
+            let path = container.info().log_path.into();
+            let mut records = logs::stream(path, options, move || container.is_running());
+            while let Some(record) = records.recv().await {
+                if tx.send(record).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(rx)
     }
 
     async fn healthy(&self, task: TaskId) -> Result<Turn, ExecError> {

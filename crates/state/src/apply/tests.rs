@@ -5,9 +5,10 @@ use super::*;
 use crate::Key;
 use proptest::prelude::*;
 use skep_types::control::StatusReport;
+use skep_types::file::*;
 use skep_types::object::*;
 use skep_types::spec::*;
-use skep_types::{Ipv4Net, NetworkId, NodeId, ServiceId, TaskId};
+use skep_types::{FileId, Ipv4Net, NetworkId, NodeId, ServiceId, TaskId};
 use std::net::Ipv4Addr;
 
 fn service(id: u128, name: &str, port: u16) -> Service {
@@ -131,4 +132,31 @@ proptest! {
         prop_assert_eq!(r.index.addresses, a.index.addresses.clone());
         prop_assert_eq!(r.index.by_node, a.index.by_node.clone());
     }
+}
+
+fn file(id: u128, kind: FileKind, name: &str) -> Op {
+    let spec = FileSpec { kind, name: name.into(), labels: Labels::new(), data: vec![7; 9].into(), template: false };
+    Op::PutFile(Box::new(StoredFile { id: FileId(id), meta: Meta::default(), spec }))
+}
+
+#[test]
+fn what_a_service_names_is_not_removed_and_names_are_unique_by_kind() {
+    let mut s = Store::default();
+    let (secret, config) = (FileKind::Secret, FileKind::Config);
+    s.apply(1, &tx(vec![file(1, secret, "a"), file(2, config, "a"), file(3, secret, "b")])).unwrap();
+    let refused = s.apply(2, &tx(vec![file(4, secret, "a")])).unwrap_err();
+    assert_eq!(refused.to_string(), "name conflicts with an existing object: secret a already exists");
+    let mut x = service(1, "web", 80);
+    let of = |id, kind| FileRef { kind, id: FileId(id), name: "a".into(), target: "a".into(), uid: 0, gid: 0, mode: 0o444 };
+    x.spec.task.container.files = vec![of(1, secret)];
+    x.spec.task.networks = vec![NetworkAttachmentSpec { target: NetworkId(5), aliases: vec![] }];
+    s.apply(3, &tx(vec![Op::PutService(Box::new(x))])).unwrap();
+    // The removal was decided before the service came to be.
+    for op in [Op::DeleteFile(FileId(1)), Op::DeleteNetwork(NetworkId(5))] {
+        assert_eq!(s.apply(4, &tx(vec![op])), Err(Refused::InUse { by: ServiceId(1) }));
+    }
+    s.apply(5, &tx(vec![Op::DeleteFile(FileId(2)), Op::DeleteService(ServiceId(1)), Op::DeleteFile(FileId(1))])).unwrap();
+    let s = Store::restore(s.dump()).unwrap();
+    assert_eq!(s.files(secret).map(|f| f.spec.name.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert!(s.files(config).next().is_none() && s.file_by_name(secret, "b").is_some());
 }
