@@ -21,6 +21,7 @@ mod secrets;
 mod service;
 mod shown;
 mod specs;
+mod stacks;
 mod updates;
 mod upkeep;
 
