@@ -1,7 +1,6 @@
-//! The commands that are not the daemon.
+//! What the binary does besides the daemon and Docker's commands (those are `skep_cli`): playground and demo image.
 
 mod playground;
-mod swarm;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -22,14 +21,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the daemon (`skep daemon --help` lists its flags).
-    Daemon,
     /// A swarm of several hosts on this machine, to try things on.
     #[command(subcommand)]
     Playground(playground::Action),
-    /// What Docker's own commands have no word for: status, backup, restore, renew, and a root of your own.
-    #[command(subcommand)]
-    Swarm(swarm::Action),
     /// Pack the demo image, a small web server made of this binary.
     DemoImage {
         /// File to write; standard output if absent.
@@ -51,9 +45,6 @@ enum Command {
         #[arg(long, default_value = "0s")]
         slow_shutdown: String,
     },
-    /// Docker's commands, once they are built.
-    #[command(external_subcommand)]
-    Docker(Vec<String>),
 }
 
 /// Becomes a host of a playground: `playground-host NETNS HOSTNAME PROGRAM ARGS…`; `-` as name keeps the machine's.
@@ -69,6 +60,11 @@ pub(crate) fn enter_host(args: &[String]) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Whether a first word is for this module.
+pub(crate) fn own(word: Option<&str>) -> bool {
+    matches!(word, Some("playground" | "demo-image" | "whoami"))
+}
+
 pub(crate) fn main(args: &[String]) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -80,28 +76,16 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         }
     };
     let result = match cli.command {
-        Command::Daemon => Ok(ExitCode::SUCCESS),
         Command::Playground(action) => playground::run(action),
         Command::DemoImage { output, tag, image_version } => {
             pack(output.as_deref(), &tag, &image_version).map(|()| ExitCode::SUCCESS)
         }
-        Command::Swarm(action) => swarm::run(action),
-        Command::Docker(words) => Err(unbuilt(&words)),
         Command::Whoami { port, slow_shutdown } => whoami(port, &slow_shutdown).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|e| {
         eprintln!("skep: {e}");
         ExitCode::FAILURE
     })
-}
-
-fn unbuilt(words: &[String]) -> String {
-    format!(
-        "`skep {}` is not built yet: the commands with Docker's grammar come later. Use the stock client meanwhile: \
-         DOCKER_HOST=unix:///run/skep/docker.sock docker {}",
-        words.first().map_or("", String::as_str),
-        words.join(" ")
-    )
 }
 
 fn pack(output: Option<&Path>, tag: &str, version: &str) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! Skep: container engine, cluster manager, worker agent, shim and command line in one binary.
 //!
 //! This crate only wires: it reads the configuration, opens the parts and connects their doors. Which part runs is told by
-//! the name the binary was called by (`dockerd` is `skep daemon`) and by the first argument.
+//! the name the binary was called by (`dockerd` is `skep daemon`, `docker` is `skep` with Docker's name) and by the first argument.
 
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,11 @@ fn main() -> ExitCode {
     if args.get(1).map(String::as_str) == Some("daemon") {
         return daemon::main(&args[2..], false);
     }
-    commands::main(&args)
+    if commands::own(args.get(1).map(String::as_str)) {
+        return commands::main(&args);
+    }
+    let program = if name.as_deref() == Some("docker") { "docker" } else { "skep" };
+    skep_cli::app::main(program, args.get(1..).unwrap_or_default())
 }
 
 fn hidden(path: Option<&String>, run: impl FnOnce(&Path) -> i32) -> ExitCode {

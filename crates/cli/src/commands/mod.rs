@@ -1,0 +1,46 @@
+//! The tree of commands. Each room below holds one group; the words at the top (`ps`, `run`) are members of groups under a
+//! shorter name.
+
+pub mod inspect;
+pub mod node;
+pub mod swarm;
+pub mod system;
+pub mod tasks;
+
+use crate::grammar::Command;
+
+/// Flags that many commands share.
+pub(crate) const FORMAT: &str =
+    "--format string How to show it: 'table', 'table TEMPLATE', 'json', or a Go template for each row";
+pub(crate) const FILTER: &str = "-f --filter filter* Show only what fits, such as name=web";
+pub(crate) const INSPECT_FORMAT: &str = "-f --format string How to show it: 'json', or a Go template";
+
+/// All commands.
+pub static TREE: &[Command] = &[
+    node::GROUP,
+    swarm::GROUP,
+    system::GROUP,
+    system::INFO,
+    system::VERSION,
+    system::EVENTS,
+    system::PING,
+    Command::elsewhere("daemon", "Run the daemon"),
+    Command::elsewhere("playground", "A swarm of several hosts on this machine, to try things on"),
+    Command::elsewhere("demo-image", "Pack the demo image, a small web server"),
+];
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use crate::grammar::{Matches, find, read};
+
+    /// What a command line means, split at spaces.
+    pub(crate) fn read(line: &str) -> Matches {
+        words(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    /// What the words of a command line mean.
+    pub(crate) fn words(words: &[String]) -> Matches {
+        let (command, path, used) = find(super::TREE, words).unwrap_or_else(|| panic!("no command {words:?}"));
+        read::read(command, &path, &words[used..]).unwrap_or_else(|e| panic!("{words:?}: {e:?}"))
+    }
+}
