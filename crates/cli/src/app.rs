@@ -284,6 +284,11 @@ fn run(program: &str, words: &[String]) -> Result<u8, Failure> {
     match words.first().map(String::as_str) {
         None => return show_help(program, &[]),
         Some("help") => return show_help(program, &words[1..]),
+        Some("__complete") => {
+            let found = crate::grammar::complete::words(TREE, &[GLOBALS], &words[1..]);
+            print(&found.iter().map(|w| format!("{w}\n")).collect::<String>())?;
+            return Ok(0);
+        }
         _ => {}
     }
     let (command, path, taken) = find(TREE, words).ok_or_else(|| unknown(program, TREE, words))?;

@@ -67,3 +67,19 @@ pub fn ask_hidden(question: &str) -> Result<String, String> {
     read.map_err(fail)?;
     Ok(line.trim().to_owned())
 }
+
+/// Asks before something is done that cannot be undone, unless the user has said `--force`.
+///
+/// # Errors
+/// Quietly, when the answer is no.
+pub fn confirm(force: bool, warning: &str) -> Result<(), crate::app::Failure> {
+    use crate::app::Failure;
+    if force {
+        return Ok(());
+    }
+    let fail = |e: std::io::Error| Failure::new(format!("ask on the terminal: {e}"));
+    crate::output::print(&format!("{warning}\nAre you sure you want to continue? [y/N] "))?;
+    let mut line = String::new();
+    std::io::Read::take(std::io::stdin().lock(), MAX_ANSWER).read_line(&mut line).map_err(fail)?;
+    if line.trim().eq_ignore_ascii_case("y") { Ok(()) } else { Err(Failure::quiet(1)) }
+}

@@ -3,9 +3,69 @@
 
 use serde_json::Value;
 
-use crate::app::Failure;
+use super::INSPECT_FORMAT;
+use crate::app::{App, Failure};
+use crate::client::{ClientError, escape, query};
+use crate::grammar::{Arity, Command, Matches};
 use crate::output::indent::indent;
 use crate::output::{list, print};
+
+const FLAGS: &str = "
+    -s --size bool Also the sizes of containers
+    --type string Only objects of this kind: container, image, volume, network, node, service, task, plugin, secret, config";
+/// Kinds of objects, in the order in which they are tried, with their paths.
+const KINDS: &[(&str, &str, &str)] = &[
+    ("container", "/containers/", "/json"),
+    ("image", "/images/", "/json"),
+    ("volume", "/volumes/", ""),
+    ("network", "/networks/", ""),
+    ("node", "/nodes/", ""),
+    ("service", "/services/", ""),
+    ("task", "/tasks/", ""),
+    ("plugin", "/plugins/", "/json"),
+    ("secret", "/secrets/", ""),
+    ("config", "/configs/", ""),
+];
+
+/// `inspect`.
+pub const INSPECT: Command = Command::new(
+    "inspect",
+    "[OPTIONS] NAME|ID [NAME|ID...]",
+    "Return low-level information on Docker objects",
+    Arity::AtLeast(1),
+    &[INSPECT_FORMAT, FLAGS],
+    |a, m| Box::pin(any(a, m)),
+);
+
+/// Objects of any kind: the first that there is of that name.
+async fn any(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let client = app.client().await?;
+    let wanted = m.text("type");
+    if let Some(kind) = wanted
+        && !KINDS.iter().any(|(k, ..)| *k == kind)
+    {
+        return Err(Failure::new(format!("{kind:?} is not a valid value for --type")));
+    }
+    let size = if m.on("size") { "1" } else { "" };
+    let fetch = async |name: &str| {
+        for (kind, before, after) in KINDS.iter().filter(|(k, ..)| wanted.is_none_or(|w| w == *k)) {
+            let name = if *kind == "image" { super::image::pull::path(name) } else { escape(name) };
+            let sized = if *kind == "container" { size } else { "" };
+            match client.text(&query(&format!("{before}{name}{after}"), &[("size", sized)])).await {
+                Ok(text) => return Ok(text),
+                // A host in no swarm has no such objects; nor has one whose daemon does not know the kind.
+                Err(ClientError::Refused { status: 404 | 406 | 501 | 503, .. }) => {}
+                Err(ClientError::Refused { status: 400 | 500, .. }) if wanted.is_none() && *kind == "plugin" => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(Failure::new(match wanted {
+            Some(kind) => format!("Error: No such {kind}: {name}"),
+            None => format!("Error: No such object: {name}"),
+        }))
+    };
+    show(m.args(), m.text("format"), fetch).await
+}
 
 /// Asks for each name with `fetch` (an answer's JSON as it came) and shows what came.
 ///

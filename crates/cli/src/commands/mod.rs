@@ -1,11 +1,19 @@
 //! The tree of commands. Each room below holds one group; the words at the top (`ps`, `run`) are members of groups under a
 //! shorter name.
 
+pub mod container;
+pub mod files;
+pub mod image;
 pub mod inspect;
+pub mod network;
 pub mod node;
+pub mod service;
+mod shell;
 pub mod swarm;
 pub mod system;
 pub mod tasks;
+pub mod volume;
+mod why;
 
 use crate::grammar::Command;
 
@@ -17,7 +25,44 @@ pub(crate) const INSPECT_FORMAT: &str = "-f --format string How to show it: 'jso
 
 /// All commands.
 pub static TREE: &[Command] = &[
+    container::RUN,
+    container::CREATE,
+    container::START_CMD,
+    container::STOP_CMD,
+    container::RESTART,
+    container::KILL_CMD,
+    container::RM_CMD.named("rm"),
+    container::LS_CMD.named("ps"),
+    container::LOGS_CMD,
+    container::EXEC_CMD,
+    container::ATTACH_CMD,
+    container::WAIT,
+    container::RENAME,
+    container::PAUSE,
+    container::UNPAUSE,
+    container::PORT,
+    container::TOP,
+    container::STATS_CMD,
+    container::GROUP,
+    image::LS_CMD.named("images"),
+    image::PULL_CMD,
+    image::PUSH,
+    image::LOAD_CMD,
+    image::IMPORT_CMD,
+    image::TAG,
+    image::RM_CMD.named("rmi"),
+    image::HISTORY_CMD,
+    image::GROUP,
+    inspect::INSPECT,
+    network::GROUP,
+    volume::GROUP,
     node::GROUP,
+    service::GROUP,
+    files::SECRET,
+    files::CONFIG,
+    why::WHY,
+    shell::COMPLETION,
+    shell::MAN,
     swarm::GROUP,
     system::GROUP,
     system::INFO,

@@ -25,8 +25,9 @@ pub fn near<'a>(typed: &str, words: impl IntoIterator<Item = &'a str>) -> Vec<&'
     if typed.is_empty() || typed.len() > LONGEST {
         return Vec::new();
     }
-    let allowed = if typed.chars().count() < 4 { 1 } else { 2 };
-    words.into_iter().filter(|w| w.starts_with(typed) || distance(typed, w) <= allowed).collect()
+    let letters = |w: &str| w.chars().count();
+    let allowed = |w: &str| if letters(typed).min(letters(w)) < 4 { 1 } else { 2 };
+    words.into_iter().filter(|w| w.starts_with(typed) || distance(typed, w) <= allowed(w)).collect()
 }
 
 #[cfg(test)]

@@ -76,6 +76,39 @@ pub fn network(text: &str) -> Result<Value, String> {
     Ok(out)
 }
 
+/// A network of a container: its name, and how the container is in it.
+///
+/// # Errors
+/// With Docker's texts.
+pub fn network_of_container(text: &str) -> Result<(String, Value), String> {
+    let (mut name, mut aliases, mut options, mut endpoint) = (String::new(), Vec::new(), Vec::new(), json!({}));
+    for (key, value) in pairs(text, "name")? {
+        match key.as_str() {
+            "name" => name = value,
+            "alias" => aliases.push(Value::from(value)),
+            "ip" => super::put(&mut endpoint, &["IPAMConfig", "IPv4Address"], value),
+            "ip6" => super::put(&mut endpoint, &["IPAMConfig", "IPv6Address"], value),
+            "mac-address" => endpoint["MacAddress"] = value.into(),
+            "driver-opt" => options.push(value),
+            "gw-priority" => {
+                endpoint["GwPriority"] =
+                    value.parse::<i64>().map_err(|_| format!("invalid gw-priority ({value}): not a number"))?.into();
+            }
+            other => return Err(format!("invalid field key {other}")),
+        }
+    }
+    if name.is_empty() {
+        return Err(format!("network name/id is not specified in {text:?}"));
+    }
+    if !aliases.is_empty() {
+        endpoint["Aliases"] = aliases.into();
+    }
+    if !options.is_empty() {
+        endpoint["DriverOpts"] = super::map(&options);
+    }
+    Ok((name, endpoint))
+}
+
 /// `spread=node.labels.x`.
 ///
 /// # Errors

@@ -1,0 +1,96 @@
+//! The flags of `run` and `create`.
+
+/// Those that both have.
+pub(super) const CREATE: &str = "
+    --add-host list* Name of an address: name:ip
+    --annotation list* Annotation for the runtime: key=value
+    -a --attach list* Attach to STDIN, STDOUT or STDERR
+    --blkio-weight uint Share of block I/O, 10 to 1000
+    --cap-add list* Add capabilities of Linux
+    --cap-drop list* Take capabilities of Linux away
+    --cgroup-parent string Cgroup above the container's
+    --cgroupns string Cgroup namespace: host, private
+    --cidfile string File to write the container's id to
+    --cpu-period int Period of the CPU quota in microseconds
+    --cpu-quota int CPU time in a period, in microseconds
+    -c --cpu-shares int Share of CPU time (relative weight)
+    --cpus decimal Number of CPUs
+    --cpuset-cpus string CPUs that may be used: 0-3, 0,1
+    --cpuset-mems string Memory nodes that may be used
+    --device list* Device of the host
+    --device-cgroup-rule list* Rule of the device cgroup
+    --dns list* DNS server
+    --dns-option list* DNS option
+    --dns-search list* DNS search domain
+    --domainname string NIS domain name
+    --entrypoint string Replace the image's ENTRYPOINT
+    -e --env list* Environment variable: KEY=value, or KEY for this shell's
+    --env-file list* File of environment variables
+    --expose list* Port that the container listens on
+    --group-add list* Further group of the user
+    --health-cmd string Command that checks the container's health
+    --health-interval duration Time between checks (ms|s|m|h)
+    --health-retries int Failures in a row that make it unhealthy
+    --health-start-interval duration Time between checks while it starts (ms|s|m|h)
+    --health-start-period duration Time to start in, in which failures do not count (ms|s|m|h)
+    --health-timeout duration Most time that a check may take (ms|s|m|h)
+    -h --hostname string Host name of the container
+    --init bool Run a small init that forwards signals and reaps processes
+    -i --interactive bool Keep standard input open
+    --ip string IPv4 address in the network
+    --ip6 string IPv6 address in the network
+    --ipc string IPC namespace
+    --isolation string Isolation (Windows)
+    -l --label list* Label of the container
+    --label-file list* File of labels
+    --link list* Link to another container
+    --link-local-ip list* Link-local address
+    --log-driver string Logging driver
+    --log-opt list* Option of the logging driver
+    --mac-address string MAC address
+    -m --memory bytes Most memory
+    --memory-reservation bytes Memory that is aimed at
+    --memory-swap bytes Memory and swap together (-1 for unlimited)
+    --memory-swappiness int How readily memory is swapped, 0 to 100 (default -1)
+    --mount mount* Mount: type=volume,source=NAME,target=PATH
+    --name string Name of the container
+    --network network* Network: NAME or name=NAME,alias=,ip=
+    --net network* The same as --network
+    --network-alias list* Further name in the network
+    --no-healthcheck bool Do not check health, though the image says how
+    --oom-kill-disable bool Do not kill it when memory runs out
+    --oom-score-adj int Preference when memory runs out, -1000 to 1000
+    --pid string PID namespace
+    --pids-limit int Most processes (-1 for unlimited)
+    --platform string Platform of the image
+    --privileged bool Give it all that the host may do
+    -p --publish list* Publish a port: [[ip:]published:]target[/proto]
+    -P --publish-all bool Publish all ports of the image at free ports
+    --pull string When to pull the image: always, missing, never (default missing)
+    -q --quiet bool No progress of the pull
+    --read-only bool The root filesystem cannot be written
+    --restart string When it is started again: no, on-failure[:n], always, unless-stopped (default no)
+    --rm bool Remove the container when it has ended
+    --runtime string Runtime of the container
+    --security-opt list* Security option
+    --shm-size bytes Size of /dev/shm
+    --stop-signal string Signal that asks it to stop
+    --stop-timeout int Seconds to stop in before it is killed
+    --storage-opt list* Option of the storage
+    --sysctl list* Setting of the kernel: name=value
+    --tmpfs list* Mount a tmpfs: PATH[:options]
+    -t --tty bool Give it a terminal
+    --ulimit ulimit* Limit of a user: name=soft[:hard]
+    -u --user string User or UID, with a group or without: NAME[:GROUP]
+    --userns string User namespace
+    --uts string UTS namespace
+    -v --volume list* Mount a volume or a path of the host: SOURCE:TARGET[:options]
+    --volume-driver string Driver of volumes
+    --volumes-from list* Mount the volumes of another container
+    -w --workdir string Working directory in the container";
+
+/// Those of `run` alone.
+pub(super) const RUN: &str = "
+    -d --detach bool Run it in the background and print its id
+    --detach-keys string Keys that leave the container (default ctrl-p,ctrl-q)
+    --sig-proxy bool Pass signals on to the process (default true)";

@@ -1,0 +1,76 @@
+//! A container's output: frames that say which stream they are of, or plain bytes of a terminal.
+
+use std::io::Write;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::app::Failure;
+use crate::client::Stream;
+use crate::output::print_bytes;
+
+/// Longest frame that is taken; daemons send pieces of 32 KiB, a line of a log may be larger.
+const MAX_FRAME: usize = 64 << 20;
+
+fn to(stream: u8, bytes: &[u8]) -> Result<(), Failure> {
+    match stream {
+        2 => {
+            // Nobody to tell when standard error is gone.
+            let _ = std::io::stderr().write_all(bytes);
+            Ok(())
+        }
+        3 => Err(Failure::new(format!("error from daemon in stream: {}", String::from_utf8_lossy(bytes).trim_end()))),
+        _ => print_bytes(bytes),
+    }
+}
+
+/// Copies an answer to standard output and error until it ends; `tty` says that there are no frames.
+///
+/// # Errors
+/// When the connection breaks, or standard output cannot be written.
+pub(crate) async fn copy(mut stream: Stream, tty: bool) -> Result<u8, Failure> {
+    if stream.multiplexed == Some(false) || tty && stream.multiplexed.is_none() {
+        while let Some(bytes) = stream.next().await? {
+            print_bytes(&bytes)?;
+        }
+        return Ok(0);
+    }
+    while let Some(head) = stream.exactly(8).await? {
+        let Some(bytes) = stream.exactly(length(&head)?).await? else { break };
+        to(head[0], &bytes)?;
+    }
+    Ok(0)
+}
+
+fn length(head: &[u8]) -> Result<usize, Failure> {
+    let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+    match usize::try_from(length) {
+        Ok(n) if n <= MAX_FRAME => Ok(n),
+        _ => Err(Failure::new(format!("the daemon's output has a frame of {length} bytes: that is no output of a container"))),
+    }
+}
+
+/// The same from a raw connection.
+///
+/// # Errors
+/// As [`copy`].
+pub(crate) async fn copy_raw(from: &mut (impl AsyncRead + Unpin), multiplexed: bool) -> Result<(), Failure> {
+    let broken = |e: std::io::Error| Failure::new(format!("read the container's output: {e}"));
+    if !multiplexed {
+        let mut chunk = vec![0u8; 32 << 10];
+        loop {
+            match from.read(&mut chunk).await.map_err(broken)? {
+                0 => return Ok(()),
+                n => print_bytes(&chunk[..n])?,
+            }
+        }
+    }
+    let mut head = [0u8; 8];
+    loop {
+        if let Err(e) = from.read_exact(&mut head).await {
+            return if e.kind() == std::io::ErrorKind::UnexpectedEof { Ok(()) } else { Err(broken(e)) };
+        }
+        let mut bytes = vec![0u8; length(&head)?];
+        from.read_exact(&mut bytes).await.map_err(broken)?;
+        to(head[0], &bytes)?;
+    }
+}

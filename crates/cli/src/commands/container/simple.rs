@@ -1,0 +1,193 @@
+//! Container commands that are one call for each name: `stop`, `kill`, `restart`, `rm`, `wait`, `pause`, `rename`, …; what the
+//! daemon does not serve yet it refuses, and its words are passed on.
+
+use serde_json::Value;
+
+use super::output::copy;
+use crate::app::{App, Failure};
+use crate::client::{escape, query};
+use crate::commands::inspect::show;
+use crate::commands::system::moment;
+use crate::grammar::Matches;
+use crate::options::filters;
+use crate::output::human::size;
+use crate::output::{print, table};
+
+/// One call for each name; the name is printed when it is done.
+async fn each(app: &App, names: &[String], method: &str, path: impl Fn(&str) -> String) -> Result<u8, Failure> {
+    let client = app.client().await?;
+    let mut failed = Vec::new();
+    for name in names {
+        match client.call(method, &path(&escape(name)), None).await {
+            Ok(_) => print(&format!("{name}\n"))?,
+            Err(e) => failed.push(e.into()),
+        }
+    }
+    Failure::all(failed)
+}
+
+pub(super) async fn stop(app: &App, m: &Matches) -> Result<u8, Failure> {
+    again(app, m, "stop").await
+}
+
+pub(super) async fn restart(app: &App, m: &Matches) -> Result<u8, Failure> {
+    again(app, m, "restart").await
+}
+
+async fn again(app: &App, m: &Matches, what: &str) -> Result<u8, Failure> {
+    let (signal, time) = (m.text_or_empty("signal"), m.text_or_empty("timeout"));
+    each(app, m.args(), "POST", |name| query(&format!("/containers/{name}/{what}"), &[("signal", signal), ("t", time)])).await
+}
+
+pub(super) async fn kill(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let signal = m.text_or_empty("signal");
+    each(app, m.args(), "POST", |name| query(&format!("/containers/{name}/kill"), &[("signal", signal)])).await
+}
+
+pub(super) async fn rm(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let flag = |name: &str| if m.on(name) { "1" } else { "" };
+    let (force, volumes, link) = (flag("force"), flag("volumes"), flag("link"));
+    each(app, m.args(), "DELETE", |name| {
+        query(&format!("/containers/{name}"), &[("force", force), ("v", volumes), ("link", link)])
+    })
+    .await
+}
+
+pub(super) async fn pause(app: &App, m: &Matches) -> Result<u8, Failure> {
+    each(app, m.args(), "POST", |name| format!("/containers/{name}/pause")).await
+}
+
+pub(super) async fn unpause(app: &App, m: &Matches) -> Result<u8, Failure> {
+    each(app, m.args(), "POST", |name| format!("/containers/{name}/unpause")).await
+}
+
+pub(super) async fn rename(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let path = query(&format!("/containers/{}/rename", escape(m.arg(0))), &[("name", m.arg(1))]);
+    app.client().await?.call("POST", &path, None).await?;
+    Ok(0)
+}
+
+pub(super) async fn wait(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let client = app.client().await?;
+    let mut failed = Vec::new();
+    for name in m.args() {
+        match client.call("POST", &format!("/containers/{}/wait", escape(name)), None).await {
+            Ok(done) => print(&format!("{}\n", done["StatusCode"].as_i64().unwrap_or(0)))?,
+            Err(e) => failed.push(e.into()),
+        }
+    }
+    Failure::all(failed)
+}
+
+pub(super) async fn logs(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let client = app.client().await?;
+    let found = client.call("GET", &format!("/containers/{}/json", escape(m.arg(0))), None).await?;
+    let yes = |name: &str| if m.on(name) { "1" } else { "" };
+    let (since, until) = (moment(m.text_or_empty("since"))?, moment(m.text_or_empty("until"))?);
+    let path = query(
+        &format!("/containers/{}/logs", found["Id"].as_str().unwrap_or_default()),
+        &[
+            ("stdout", "1"),
+            ("stderr", "1"),
+            ("follow", yes("follow")),
+            ("timestamps", yes("timestamps")),
+            ("details", yes("details")),
+            ("since", &since),
+            ("until", &until),
+            ("tail", m.text("tail").unwrap_or("all")),
+        ],
+    );
+    let stream = client.open("GET", &path, &[]).await?;
+    tokio::select! {
+        done = copy(stream, found["Config"]["Tty"] == true) => done,
+        _ = tokio::signal::ctrl_c() => Err(Failure::quiet(130)),
+    }
+}
+
+pub(super) async fn inspect(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let client = app.client().await?;
+    let sized = if m.on("size") { "1" } else { "" };
+    let fetch =
+        async |name: &str| Ok(client.text(&query(&format!("/containers/{}/json", escape(name)), &[("size", sized)])).await?);
+    show(m.args(), m.text("format"), fetch).await
+}
+
+/// `port`: from the container's own ports.
+pub(super) async fn port(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let client = app.client().await?;
+    let found = client.call("GET", &format!("/containers/{}/json", escape(m.arg(0))), None).await?;
+    let wanted = m.args().get(1).map(|p| if p.contains('/') { p.clone() } else { format!("{p}/tcp") });
+    let mut lines = Vec::new();
+    for (inside, bindings) in found["NetworkSettings"]["Ports"].as_object().into_iter().flatten() {
+        for b in bindings.as_array().into_iter().flatten() {
+            let text = |k: &str| b[k].as_str().unwrap_or_default();
+            let ip = if text("HostIp").contains(':') { format!("[{}]", text("HostIp")) } else { text("HostIp").to_owned() };
+            match &wanted {
+                Some(wanted) if wanted == inside => lines.push(format!("{ip}:{}", text("HostPort"))),
+                Some(_) => {}
+                None => lines.push(format!("{inside} -> {ip}:{}", text("HostPort"))),
+            }
+        }
+    }
+    if let (Some(wanted), true) = (&wanted, lines.is_empty()) {
+        return Err(Failure::new(format!("no public port '{wanted}' published for {}", m.arg(0))));
+    }
+    print(&lines.iter().map(|l| format!("{l}\n")).collect::<String>())?;
+    Ok(0)
+}
+
+pub(super) async fn top(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let args = m.args()[1..].join(" ");
+    let found = app
+        .client()
+        .await?
+        .call("GET", &query(&format!("/containers/{}/top", escape(m.arg(0))), &[("ps_args", &args)]), None)
+        .await?;
+    let row = |r: &Value| r.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join("\t") + "\n";
+    let mut out = row(&found["Titles"]);
+    out += &found["Processes"].as_array().into_iter().flatten().map(row).collect::<String>();
+    print(&table::columns(&out))?;
+    Ok(0)
+}
+
+pub(super) async fn stats(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let client = app.client().await?;
+    let found = client.call("GET", "/containers/json", None).await?;
+    let all: Vec<String> = found.as_array().into_iter().flatten().filter_map(|c| c["Id"].as_str().map(str::to_owned)).collect();
+    let names = if m.args().is_empty() { &all } else { &m.args().to_vec() };
+    let mut out = "CONTAINER ID\tNAME\tCPU %\tMEM USAGE / LIMIT\tPIDS\n".to_owned();
+    for name in names {
+        let s = client.call("GET", &format!("/containers/{}/stats?stream=false", escape(name)), None).await?;
+        let number = |path: &str| s.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
+        let busy = number("/cpu_stats/cpu_usage/total_usage") - number("/precpu_stats/cpu_usage/total_usage");
+        let whole = number("/cpu_stats/system_cpu_usage") - number("/precpu_stats/system_cpu_usage");
+        let percent = if whole > 0.0 { busy / whole * number("/cpu_stats/online_cpus").max(1.0) * 100.0 } else { 0.0 };
+        out += &format!(
+            "{}\t{}\t{percent:.2}%\t{} / {}\t{}\n",
+            crate::output::human::short_id(s["id"].as_str().unwrap_or(name)),
+            s["name"].as_str().unwrap_or_default().trim_start_matches('/'),
+            crate::output::human::binary_size(number("/memory_stats/usage") as i64),
+            crate::output::human::binary_size(number("/memory_stats/limit") as i64),
+            number("/pids_stats/current")
+        );
+    }
+    print(&table::columns(&out))?;
+    Ok(0)
+}
+
+pub(super) async fn prune(app: &App, m: &Matches) -> Result<u8, Failure> {
+    crate::terminal::confirm(m.on("force"), "WARNING! This will remove all stopped containers.")?;
+    let done = app
+        .client()
+        .await?
+        .call("POST", &query("/containers/prune", &[("filters", &filters(m.list("filter"))?)]), None)
+        .await?;
+    let mut out = String::new();
+    if let Some(gone) = done["ContainersDeleted"].as_array().filter(|g| !g.is_empty()) {
+        out += "Deleted Containers:\n";
+        out += &gone.iter().filter_map(Value::as_str).map(|id| format!("{id}\n")).collect::<String>();
+        out += "\n";
+    }
+    print(&format!("{out}Total reclaimed space: {}\n", size(done["SpaceReclaimed"].as_i64().unwrap_or(0))))?;
+    Ok(0)
+}

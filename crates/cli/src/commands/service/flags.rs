@@ -1,0 +1,126 @@
+//! The flags of `service create` and `service update`.
+
+/// Those that both have.
+pub(super) const BOTH: &str = "
+    --cap-add list* Add capabilities of Linux
+    --cap-drop list* Take capabilities of Linux away
+    --credential-spec credential-spec Credential spec of a managed service account (Windows)
+    -d --detach bool Return at once, do not wait until the service is as asked
+    --endpoint-mode string How its name is resolved: vip, dnsrr (default vip)
+    --entrypoint command Replace the image's ENTRYPOINT
+    --health-cmd string Command that checks the container's health
+    --health-interval duration Time between checks (ms|s|m|h)
+    --health-retries int Failures in a row that make it unhealthy
+    --health-start-interval duration Time between checks while it starts (ms|s|m|h)
+    --health-start-period duration Time to start in, in which failures do not count (ms|s|m|h)
+    --health-timeout duration Most time that a check may take (ms|s|m|h)
+    --hostname string Host name of the containers; may be a template
+    --init bool Run a small init in each container that forwards signals and reaps processes
+    --isolation string Isolation of the containers (Windows)
+    --limit-cpu decimal Most CPUs
+    --limit-memory bytes Most memory
+    --limit-pids int Most processes (default 0 = unlimited)
+    --log-driver string Logging driver
+    --log-opt list* Option of the logging driver
+    --max-concurrent uint Tasks of a job at a time (default: all)
+    --memory-swap bytes Swap space (-1 for unlimited)
+    --memory-swappiness int How readily memory is swapped, 0 to 100 (default -1)
+    --no-healthcheck bool Do not check health, though the image says how
+    --no-resolve-image bool Do not ask the registry for the image's digest and platforms
+    --oom-score-adj int Preference when memory runs out, -1000 to 1000
+    -q --quiet bool No progress
+    --read-only bool The root filesystem cannot be written
+    --replicas uint Number of tasks
+    --replicas-max-per-node uint Most tasks on one node (default 0 = unlimited)
+    --reserve-cpu decimal CPUs that a node must have free
+    --reserve-memory bytes Memory that a node must have free
+    --restart-condition string When tasks are started again: none, on-failure, any (default any)
+    --restart-delay duration Time before that (ns|us|ms|s|m|h) (default 5s)
+    --restart-max-attempts uint Most restarts
+    --restart-window duration Time in which restarts are counted (ns|us|ms|s|m|h)
+    --rollback-delay duration Time between tasks of a rollback (ns|us|ms|s|m|h) (default 0s)
+    --rollback-failure-action string When a rollback fails: pause, continue (default pause)
+    --rollback-max-failure-ratio float Share of tasks that may fail (default 0)
+    --rollback-monitor duration Time for which each task is watched (ns|us|ms|s|m|h) (default 5s)
+    --rollback-order string What comes first: start-first, stop-first (default stop-first)
+    --rollback-parallelism uint Tasks rolled back at a time, 0 for all (default 1)
+    --stop-grace-period duration Time to stop in before the container is killed (ns|us|ms|s|m|h) (default 10s)
+    --stop-signal string Signal that asks the container to stop
+    -t --tty bool Give the containers a terminal
+    --update-delay duration Time between tasks of an update (ns|us|ms|s|m|h) (default 0s)
+    --update-failure-action string When an update fails: pause, continue, rollback (default pause)
+    --update-max-failure-ratio float Share of tasks that may fail (default 0)
+    --update-monitor duration Time for which each task is watched (ns|us|ms|s|m|h) (default 5s)
+    --update-order string What comes first: start-first, stop-first (default stop-first)
+    --update-parallelism uint Tasks updated at a time, 0 for all (default 1)
+    -u --user string User or UID, with a group or without: NAME[:GROUP]
+    --wait bool Wait until the service is as asked (the default; overrides --detach)
+    --with-registry-auth bool Send this user's credentials of the registry to the nodes
+    -w --workdir string Working directory in the container";
+
+/// Those of `create`.
+pub(super) const CREATE: &str = "
+    --config config* Give the containers a config: NAME or source=NAME,target=PATH,uid=,gid=,mode=
+    --constraint list* Only on nodes where this holds: node.labels.disk==ssd
+    --container-label list* Label of the containers
+    --dns list* DNS server
+    --dns-option list* DNS option
+    --dns-search list* DNS search domain
+    -e --env list* Environment variable: KEY=value, or KEY for this shell's
+    --env-file list* File of environment variables
+    --generic-resource list* Resource that a node must have free: KIND=n
+    --group list* Further group of the user
+    --host list* Name of an address: name:ip
+    -l --label list* Label of the service
+    --mode string How many tasks: replicated, global, replicated-job, global-job (default replicated)
+    --mount mount* Mount: type=volume,source=NAME,target=PATH
+    --name string Name of the service
+    --network network* Network that the containers are in
+    --placement-pref pref* Spread over nodes: spread=node.labels.zone
+    -p --publish port* Publish a port on every node: [published:]target[/proto]
+    --secret secret* Give the containers a secret: NAME or source=NAME,target=FILE,uid=,gid=,mode=
+    --sysctl list* Setting of the kernel: name=value
+    --ulimit ulimit* Limit of a user: name=soft[:hard]";
+
+/// Those of `update`.
+pub(super) const UPDATE: &str = "
+    --args command Arguments of the command
+    --config-add config* Give the containers a config, or change it
+    --config-rm list* Take a config away
+    --constraint-add list* Add a constraint
+    --constraint-rm list* Take a constraint away
+    --container-label-add list* Add or change a label of the containers
+    --container-label-rm list* Take a label of the containers away
+    --dns-add list* Add a DNS server
+    --dns-rm list* Take a DNS server away
+    --dns-option-add list* Add a DNS option
+    --dns-option-rm list* Take a DNS option away
+    --dns-search-add list* Add a DNS search domain
+    --dns-search-rm list* Take a DNS search domain away
+    --env-add list* Add or change an environment variable
+    --env-rm list* Take an environment variable away
+    --force bool Start the tasks anew though nothing has changed
+    --generic-resource-add list* Add a resource
+    --generic-resource-rm list* Take a resource away
+    --group-add list* Add a group of the user
+    --group-rm list* Take a group of the user away
+    --host-add list* Add a name of an address: name:ip
+    --host-rm list* Take a name of an address away
+    --image string The image
+    --label-add list* Add or change a label of the service
+    --label-rm list* Take a label of the service away
+    --mount-add mount* Add or change a mount
+    --mount-rm list* Take a mount away, by its target
+    --network-add network* Add a network
+    --network-rm list* Take a network away
+    --placement-pref-add pref* Add a placement preference
+    --placement-pref-rm pref* Take a placement preference away
+    --publish-add port* Publish a port
+    --publish-rm port* Publish a port no more, by its target
+    --rollback bool Go back to the spec before this one
+    --secret-add secret* Give the containers a secret, or change it
+    --secret-rm list* Take a secret away
+    --sysctl-add list* Add or change a setting of the kernel
+    --sysctl-rm list* Take a setting of the kernel away
+    --ulimit-add ulimit* Add or change a limit
+    --ulimit-rm list* Take a limit away";
