@@ -9,6 +9,7 @@ pub mod network;
 pub mod node;
 pub mod service;
 mod shell;
+pub mod stack;
 pub mod swarm;
 pub mod system;
 pub mod tasks;
@@ -58,6 +59,7 @@ pub static TREE: &[Command] = &[
     volume::GROUP,
     node::GROUP,
     service::GROUP,
+    stack::GROUP,
     files::SECRET,
     files::CONFIG,
     why::WHY,
