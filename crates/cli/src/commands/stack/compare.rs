@@ -37,6 +37,7 @@ fn normal(spec: &Value) -> Value {
     let policy = json!({"Condition": "any", "Delay": FIVE_SECONDS, "MaxAttempts": 0, "Window": 0});
     defaulted(task, "RestartPolicy", &policy);
     sort(&mut task["Networks"], &["Target"]);
+    sort(&mut task["ContainerSpec"]["Mounts"], &["Target"]);
     sort(&mut task["ContainerSpec"]["Secrets"], &["SecretName", "File"]);
     sort(&mut task["ContainerSpec"]["Configs"], &["ConfigName", "File"]);
     let update = json!({"Parallelism": 1, "Delay": 0, "FailureAction": "pause", "Monitor": FIVE_SECONDS, "MaxFailureRatio": 0,
@@ -53,11 +54,18 @@ fn normal(spec: &Value) -> Value {
         remove_if(port, "PublishMode", &json!("ingress"));
     }
     sort(&mut spec["EndpointSpec"]["Ports"], &["PublishedPort", "TargetPort", "Protocol"]);
+    for mount in task_mounts(&mut spec) {
+        remove_if(&mut mount["TmpfsOptions"], "Mode", &json!(0));
+    }
     if spec["Mode"].as_object().is_none_or(Map::is_empty) {
         spec["Mode"] = json!({"Replicated": {"Replicas": 1}});
     }
     without_defaults(&mut spec);
     spec
+}
+
+fn task_mounts(spec: &mut Value) -> impl Iterator<Item = &mut Value> {
+    spec["TaskTemplate"]["ContainerSpec"]["Mounts"].as_array_mut().into_iter().flatten()
 }
 
 fn remove(object: &mut Value, key: &str) {
@@ -213,7 +221,8 @@ mod tests {
         let current = json!({
             "Name": "app_web", "Labels": {"a": "b"},
             "TaskTemplate": {
-                "ContainerSpec": {"Image": "i", "Labels": {}, "Isolation": "default", "Init": false, "Env": ["A=1"]},
+                "ContainerSpec": {"Image": "i", "Labels": {}, "Isolation": "default", "Init": false, "Env": ["A=1"],
+                                  "Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1, "Mode": 0}}]},
                 "Resources": {"Limits": {}, "Reservations": {}}, "Placement": {}, "ForceUpdate": 3, "Runtime": "container",
                 "RestartPolicy": {"Condition": "on-failure", "Delay": 5_000_000_000_i64, "MaxAttempts": 0},
                 "Networks": [{"Target": "n2"}, {"Target": "n1", "Aliases": ["web"]}],
@@ -225,7 +234,9 @@ mod tests {
         let wanted = json!({
             "Name": "app_web", "Labels": {"a": "b"},
             "TaskTemplate": {
-                "ContainerSpec": {"Image": "i", "Init": false, "Env": ["A=1"]}, "Placement": {},
+                "ContainerSpec": {"Image": "i", "Init": false, "Env": ["A=1"],
+                                  "Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1}}]},
+                "Placement": {},
                 "RestartPolicy": {"Condition": "on-failure"},
                 "Networks": [{"Target": "n1", "Aliases": ["web"]}, {"Target": "n2"}],
             },

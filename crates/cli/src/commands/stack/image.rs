@@ -86,10 +86,10 @@ async fn pin(app: &App, client: &Client, image: &str, send_auth: bool) -> Option
     Some(Pinned { image: format!("{}@{digest}", tagged(image)), platforms })
 }
 
-/// An image with its tag.
+/// An image with its tag or digest; the usual tag if it has none, as every client sends it.
 fn tagged(image: &str) -> String {
     let name = image.rsplit('/').next().unwrap_or(image);
-    if name.contains(':') { image.to_owned() } else { format!("{image}:latest") }
+    if name.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
 }
 
 /// Puts the image that is to run into a service's body, and what to warn of.
@@ -118,12 +118,15 @@ pub fn apply(body: &mut Value, service: &skep_compose::Service, current: &Curren
             let pinned = s["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"].as_str().is_some_and(|i| i.contains('@'));
             (asked.is_some() && !pinned).then(|| warning(&service.image))
         }
-        (Some(None), None) => Some(warning(&service.image)),
-        (None, None) => None,
+        (asked, None) => {
+            body["TaskTemplate"]["ContainerSpec"]["Image"] = json!(tagged(&service.image));
+            asked.is_some().then(|| warning(&service.image))
+        }
     }
 }
 
 fn warning(image: &str) -> String {
+    let image = tagged(image);
     format!(
         "image {image} could not be accessed on a registry to record\nits digest. Each node will access {image} independently,\n\
          possibly leading to different nodes running different\nversions of the image.\n"
@@ -167,10 +170,10 @@ mod tests {
             let warning = apply(&mut body, &web, current, &answers);
             (body["TaskTemplate"]["ContainerSpec"]["Image"].as_str().unwrap().to_owned(), warning.is_some())
         };
-        assert_eq!(image(&Current::default()), ("nginx".to_owned(), true));
+        assert_eq!(image(&Current::default()), ("nginx:latest".to_owned(), true));
         assert_eq!(image(&running("nginx", "nginx:latest@sha256:1")), ("nginx:latest@sha256:1".to_owned(), false));
         assert_eq!(image(&running("nginx", "nginx")), ("nginx".to_owned(), true));
-        assert_eq!(image(&running("other", "other@sha256:1")), ("nginx".to_owned(), true));
+        assert_eq!(image(&running("other", "other@sha256:1")), ("nginx:latest".to_owned(), true));
     }
 
     #[test]
