@@ -195,6 +195,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_are_named_in_every_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let a = file("a.yml", "services: {web: {image: 'i:${FROM_DOTENV}'}}");
+        let b = file("b.yml", "services: {web: {user: u}}");
+        file(".env", "FROM_DOTENV=7\n");
+        for line in [
+            format!("stack deploy -c {a} -c {b} app"),
+            format!("stack deploy app --compose-file={a},{b}"),
+            format!("stack up --compose-file {a} app -c{b}"),
+        ] {
+            let m = crate::commands::tests::read(&line);
+            let stack = source::stack(&m, m.arg(0)).unwrap();
+            assert_eq!((stack.name.as_str(), stack.services[0].image.as_str()), ("app", "i:7"), "{line}");
+            assert_eq!(stack.services[0].body["TaskTemplate"]["ContainerSpec"]["User"], "u");
+        }
+        let m = crate::commands::tests::read("stack deploy app");
+        assert_eq!(source::stack(&m, "app").unwrap_err().message, "Please specify a Compose file (with --compose-file)");
+        let broken = file("broken.yml", "services: {web: {image: 5}}");
+        let m = crate::commands::tests::read(&format!("stack config -c {broken}"));
+        let told = source::project(&m, true).unwrap_err().message;
+        assert_eq!(told, format!("{broken}:1:25: services.web.image must be a string"));
+    }
+
+    #[test]
     fn stacks_are_counted_and_sorted() {
         let service = |stack: &str| json!({"Spec": {"Labels": {NAMESPACE: stack}}});
         let rows = rows(&[service("app10"), service("app2"), service("app10"), json!({"Spec": {}})]);

@@ -47,7 +47,9 @@ impl From<Faults> for Failure {
 /// # Errors
 /// When none is named, or with all that is wrong with them.
 pub fn project(m: &Matches, interpolate: bool) -> Result<Project, Failure> {
-    let files = m.list("compose-file").to_vec();
+    // One flag may name several, by commas, as with the stock client.
+    let named = m.list("compose-file").iter().flat_map(|f| f.split(','));
+    let files: Vec<String> = named.filter(|f| !f.is_empty()).map(str::to_owned).collect();
     if files.is_empty() {
         return Err(Failure::new("Please specify a Compose file (with --compose-file)"));
     }
