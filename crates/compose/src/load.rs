@@ -221,11 +221,12 @@ impl Loader<'_> {
             check::check(&mut document, raw, &mut self.report);
             self.version(&document);
             let paths = Paths { base: source.base, home: self.home, raw };
-            if self.report.count() == before {
-                canon::canonical(&mut document, paths, &mut self.report);
-            }
+            let mut further = Report::default();
+            canon::canonical(&mut document, paths, &mut further);
+            // Where a value has a wrong type already, its form need not be told as well.
+            self.report.add(further);
             if self.report.count() > before {
-                // Told already; what is left of it would only bring faults that are none.
+                // What is left of it would only bring faults that are none.
                 continue;
             }
             match &mut whole {

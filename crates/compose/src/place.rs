@@ -133,6 +133,16 @@ impl Report {
         }
     }
 
+    /// Takes over what another report has, but for faults at places that have one already.
+    pub(crate) fn add(&mut self, other: Self) {
+        let known: Vec<Place> = self.faults.iter().map(|f| f.place.clone()).collect();
+        for fault in other.faults.into_iter().filter(|f| !known.contains(&f.place)) {
+            self.fault(&fault.place, fault.text);
+        }
+        self.more = self.more.saturating_add(other.more);
+        other.warnings.into_iter().for_each(|w| self.warn(w));
+    }
+
     pub(crate) fn failed(&self) -> bool {
         !self.faults.is_empty()
     }

@@ -301,11 +301,28 @@ fn every_key_refuses_other_types() {
 }
 
 #[test]
+fn wrong_types_do_not_hide_wrong_forms() {
+    let text = "services:\n  web:\n    image: 5\n    ports: ['80:x', [1]]\n    volumes: ['a:b']\n    command: \"'\"\n";
+    let told = faults(text);
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "a.yml:3:12: services.web.image must be a string",
+            "a.yml:4:13: services.web.ports.0: invalid containerPort: x",
+            "a.yml:4:21: services.web.ports.1 must be a string or number or mapping",
+            "a.yml:5:15: services.web.volumes.0: invalid mount target, must be an absolute path: b",
+            "a.yml:6:14: services.web.command: invalid command line: EOF found when expecting closing quote",
+        ]
+    );
+}
+
+#[test]
 fn all_faults_are_told_in_order_but_not_more_than_twenty() {
     let text = "services:\n  web:\n    image: 5\n    foo: 1\n    ports: ['x']\n  db:\n    image: ${\n    tty: 7\n";
     let told = faults(text);
     let places: Vec<&str> = told.lines().map(|l| l.split(' ').next().unwrap()).collect();
-    assert_eq!(places, ["a.yml:3:12:", "a.yml:4:5:", "a.yml:7:12:", "a.yml:8:10:"], "{told}");
+    assert_eq!(places, ["a.yml:3:12:", "a.yml:4:5:", "a.yml:5:13:", "a.yml:7:12:", "a.yml:8:10:"], "{told}");
     let mut text = "services:\n".to_owned();
     for n in 0..100 {
         let _ = writeln!(text, "  s{n}: {{image: 5}}");

@@ -32,7 +32,7 @@ pub async fn deploy(app: &App, m: &Matches) -> Result<u8, Failure> {
     let name = m.arg(0);
     skep_compose::check_name(name)?;
     let how = Resolve::read(m.text("resolve-image"))?;
-    if !m.given("detach") {
+    if !m.given("detach") && !m.given("wait") {
         warn(DETACH_NOTICE);
     }
     let stack = source::stack(m, name)?;
@@ -69,7 +69,7 @@ pub async fn deploy(app: &App, m: &Matches) -> Result<u8, Failure> {
         history::note(client, &stack.name, &bodies, &changed).await;
     }
     prune_versions(client, &stack, &current).await;
-    if m.switch("detach").unwrap_or(true) {
+    if !super::waits(m) {
         return Ok(0);
     }
     wait(app, client, touched, m.on("quiet")).await

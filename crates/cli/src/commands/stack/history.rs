@@ -168,7 +168,7 @@ pub async fn rollback(app: &App, m: &Matches) -> Result<u8, Failure> {
         let changed: Vec<String> = touched.iter().map(|(name, _)| name.clone()).collect();
         note(client, stack, &record.services, &changed).await;
     }
-    if m.switch("detach").unwrap_or(true) {
+    if !super::waits(m) {
         return Ok(0);
     }
     deploy::wait(app, client, touched, m.on("quiet")).await

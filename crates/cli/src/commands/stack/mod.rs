@@ -31,12 +31,15 @@ const DEPLOY: &str = "
     --prune bool Prune services that are no longer referenced
     -q --quiet bool Suppress progress output
     --resolve-image string Query the registry to resolve image digest and supported platforms: always, changed, never
+    --wait bool Wait until all services are as asked (the same as --detach=false)
     --with-registry-auth bool Send registry authentication details to Swarm agents";
 const DIFF: &str = "
     --prune bool Show services that --prune would remove
     --resolve-image string Query the registry to resolve image digest and supported platforms: always, changed, never
     --with-registry-auth bool Send registry authentication details";
-const RM: &str = "-d --detach bool Do not wait for stack removal (default true)";
+const RM: &str = "
+    -d --detach bool Do not wait for stack removal (default true)
+    --wait bool Wait until no task is left (the same as --detach=false)";
 const PS: &str = "
     --no-resolve bool Do not map IDs to Names
     --no-trunc bool Do not truncate output
@@ -46,7 +49,8 @@ const HISTORY: &str = "-q --quiet bool Only numbers";
 const ROLLBACK: &str = "
     -d --detach bool Exit immediately instead of waiting for the stack services to converge (default true)
     --prune bool Remove services that came later
-    -q --quiet bool Suppress progress output";
+    -q --quiet bool Suppress progress output
+    --wait bool Wait until all services are as asked (the same as --detach=false)";
 const CONFIG: &str = "--skip-interpolation bool Skip interpolation and output only merged config";
 
 /// The group.
@@ -126,6 +130,11 @@ pub const GROUP: Command = Command::group(
         .shown(&["stack config -c compose.yml -c production.yml"]),
     ],
 );
+
+/// Whether a command is to return when all is as it was asked for; stacks do not wait unless they are told to.
+fn waits(m: &Matches) -> bool {
+    m.switch("wait").unwrap_or_else(|| m.switch("detach") == Some(false))
+}
 
 /// Rows of `stack ls`.
 fn rows(services: &[Value]) -> Vec<Value> {
@@ -214,6 +223,10 @@ mod tests {
             let stack = source::stack(&m, m.arg(0)).unwrap();
             assert_eq!((stack.name.as_str(), stack.services[0].image.as_str()), ("app", "i:7"), "{line}");
             assert_eq!(stack.services[0].body["TaskTemplate"]["ContainerSpec"]["User"], "u");
+        }
+        for (flags, expected) in [("", false), ("-d", false), ("--detach=false", true), ("--wait", true), ("-d --wait", true)] {
+            let m = crate::commands::tests::read(&format!("stack deploy {flags} app"));
+            assert_eq!(waits(&m), expected, "{flags}");
         }
         let m = crate::commands::tests::read("stack deploy app");
         assert_eq!(source::stack(&m, "app").unwrap_err().message, "Please specify a Compose file (with --compose-file)");

@@ -15,7 +15,9 @@ use crate::grammar::Matches;
 use crate::output::{print, warn};
 
 /// How often a network that is still in use is tried again.
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(200);
+/// How long it may be in use when no task of the stack runs any more: by then it is somebody else who uses it.
+const GRACE: Duration = Duration::from_secs(3);
 /// How long: the longest stop of a container that people set is some minutes, the usual one ten seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -30,7 +32,7 @@ pub async fn rm(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let mut failures = Vec::new();
     for name in m.args() {
-        if let Err(e) = one(client, name, m.switch("detach").unwrap_or(true)).await {
+        if let Err(e) = one(client, name, !super::waits(m)).await {
             failures.push(e);
         }
     }
@@ -75,7 +77,7 @@ async fn one(client: &Client, stack: &str, detach: bool) -> Result<(), Failure> 
     for network in &networks {
         print(&format!("Removing network {}\n", text(&network["Name"])))?;
         let id = text(&network["Id"]);
-        if let Err(e) = free(client, id).await {
+        if let Err(e) = free(client, id, &services).await {
             warn(&format!("Failed to remove network {id}: {}", e.message));
             failed = true;
         }
@@ -90,13 +92,19 @@ async fn one(client: &Client, stack: &str, detach: bool) -> Result<(), Failure> 
 }
 
 /// Removes a network as soon as the tasks of the services that were removed have let go of it.
-async fn free(client: &Client, id: &str) -> Result<(), Failure> {
+async fn free(client: &Client, id: &str, services: &[Value]) -> Result<(), Failure> {
     let path = format!("/networks/{}", escape(id));
     let begin = Instant::now();
+    let mut ended: Option<Instant> = None;
     loop {
         match client.call("DELETE", &path, None).await {
             Ok(_) | Err(ClientError::Refused { status: 404, .. }) => return Ok(()),
             Err(ClientError::Refused { message, .. }) if message.contains("in use") && begin.elapsed() < PATIENCE => {
+                if live(client, services).await? > 0 {
+                    ended = None;
+                } else if ended.get_or_insert_with(Instant::now).elapsed() > GRACE {
+                    return Err(Failure::new(format!("Error response from daemon: {message}")));
+                }
                 tokio::time::sleep(POLL).await;
             }
             Err(e) => return Err(e.into()),
@@ -104,19 +112,46 @@ async fn free(client: &Client, id: &str) -> Result<(), Failure> {
     }
 }
 
+/// How many tasks of services have not ended.
+async fn live(client: &Client, services: &[Value]) -> Result<usize, Failure> {
+    let tasks = fetch::all(client, "/tasks", "").await?;
+    Ok(tasks.iter().filter(|t| is_live(t, services)).count())
+}
+
+fn is_live(task: &Value, services: &[Value]) -> bool {
+    let ended = ["complete", "shutdown", "failed", "rejected", "remove", "orphaned"];
+    services.iter().any(|s| s["ID"] == task["ServiceID"]) && !ended.contains(&text(&task["Status"]["State"]))
+}
+
 /// Waits until no task of services is left that has not ended.
 async fn gone(client: &Client, services: &[Value]) -> Result<(), Failure> {
-    let ids: Vec<&str> = services.iter().map(|s| text(&s["ID"])).collect();
-    let ended = ["complete", "shutdown", "failed", "rejected", "remove", "orphaned"];
-    loop {
-        let tasks = fetch::all(client, "/tasks", "").await?;
-        let live = |t: &&Value| ids.contains(&text(&t["ServiceID"])) && !ended.contains(&text(&t["Status"]["State"]));
-        if tasks.iter().filter(live).count() == 0 {
-            return Ok(());
-        }
+    while live(client, services).await? > 0 {
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
             _ = tokio::signal::ctrl_c() => return print("Operation continuing in background.\n"),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tasks_of_other_services_and_ended_ones_do_not_count() {
+        let services = [json!({"ID": "a"}), json!({"ID": "b"})];
+        let task = |service: &str, state: &str| json!({"ServiceID": service, "Status": {"State": state}});
+        for (service, state, counts) in [
+            ("a", "running", true),
+            ("b", "starting", true),
+            ("b", "shutdown", false),
+            ("a", "failed", false),
+            ("c", "running", false),
+        ] {
+            assert_eq!(is_live(&task(service, state), &services), counts, "{service} {state}");
         }
     }
 }
