@@ -67,6 +67,14 @@ async fn any(app: &App, m: &Matches) -> Result<u8, Failure> {
     show(m.args(), m.text("format"), fetch).await
 }
 
+/// An object that there is not, in the client's own words.
+pub(crate) fn missing(kind: &str, name: &str, e: ClientError) -> Failure {
+    match e {
+        ClientError::Refused { status: 404, .. } => Failure::new(format!("Error: no such {kind}: {name}")),
+        other => other.into(),
+    }
+}
+
 /// Asks for each name with `fetch` (an answer's JSON as it came) and shows what came.
 ///
 /// # Errors

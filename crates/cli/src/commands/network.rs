@@ -175,7 +175,7 @@ fn rows(found: &[Value], whole: bool) -> Vec<Value> {
             "ID": if whole { id } else { short_id(&id).to_owned() }, "Name": text(n, "Name"), "Driver": text(n, "Driver"),
             "Scope": text(n, "Scope"), "IPv4": (n["EnableIPv4"] != false).to_string(), "IPv6": (n["EnableIPv6"] == true).to_string(),
             "Internal": (n["Internal"] == true).to_string(), "Labels": list::labels(&n["Labels"]),
-            "CreatedAt": crate::output::time::parse(&created).map(crate::output::time::plain).unwrap_or_default(),
+            "CreatedAt": crate::output::time::parse(&created).map(crate::output::time::go).unwrap_or_default(),
         })
     };
     sorted.iter().map(row).collect()

@@ -138,7 +138,7 @@ pub fn rows(tasks: &[Value], names: &Names, show: Show<'_>) -> Vec<Value> {
             error = if show.no_trunc { format!("\"{error}\"") } else { format!("\"{}\"", ellipsis(&error, MAX_ERROR)) };
         }
         out.push(json!({
-            "ID": if show.no_trunc { id } else { short_id(&id).to_owned() },
+            "ID": if show.no_trunc || show.quiet { id } else { short_id(&id).to_owned() },
             "Name": shown,
             "Image": if show.no_trunc { image } else { short_image(&image).to_owned() },
             "Node": names.node(task["NodeID"].as_str().unwrap_or_default()),

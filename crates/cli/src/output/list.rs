@@ -70,7 +70,7 @@ impl List<'_> {
         match self.style(format, quiet)? {
             Style::Json => {
                 for row in &self.rows {
-                    out += &format!("{row}\n");
+                    out += &format!("{}\n", go_json(row));
                 }
                 return Ok(out);
             }
@@ -107,7 +107,7 @@ impl List<'_> {
 fn heading(template: &Template, heads: &Value) -> Result<String, Failure> {
     let label = |name: &str, args: &[Value]| match (name, args.first()) {
         ("Label", Some(Value::String(key))) => {
-            Some(Value::String(key.rsplit(['.', '/']).next().unwrap_or(key).replace(['-', '_'], " ").to_uppercase()))
+            Some(Value::String(key.rsplit('.').next().unwrap_or(key).replace(['-', '_'], " ")))
         }
         _ => None,
     };
@@ -124,6 +124,18 @@ fn methods(row: &Value) -> impl Fn(&str, &[Value]) -> Option<Value> + '_ {
         }
         _ => None,
     }
+}
+
+/// JSON in one line as Go's encoder writes it: what a web page could take for markup is escaped.
+#[must_use]
+pub fn go_json(value: &Value) -> String {
+    // These characters stand in texts only, nowhere in JSON's own signs.
+    let text = value.to_string();
+    text.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
 }
 
 /// Labels as a row shows them: `a=1,b=2`, sorted.
@@ -167,7 +179,7 @@ mod tests {
         assert_eq!(show("{{.Name}}\\t{{upper .ID}}", false), "web\tABC\n");
         assert_eq!(show("json", false), "{\"ID\":\"abc\",\"Labels\":\"com.x.role=db,b=2\",\"Name\":\"web\"}\n");
         assert_eq!(show("{{.Label \"b\"}}", false), "2\n");
-        assert_eq!(show("table {{.Name}}\\t{{.Label \"com.x.role\"}}", false), "NAME      ROLE\nweb       db\n");
+        assert_eq!(show("table {{.Name}}\\t{{.Label \"com.x.role\"}}", false), "NAME      role\nweb       db\n");
         let wrong = list().render("{{.Nme}}", false).unwrap_err();
         assert!(wrong.message.contains("can't evaluate field Nme"), "{}", wrong.message);
         assert!(list().render("{{.Name", false).unwrap_err().message.starts_with("failed to parse template: template: :1:"));

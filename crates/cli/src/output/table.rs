@@ -12,12 +12,6 @@ pub fn columns(text: &str) -> String {
     set(text, PADDING, LEAST)
 }
 
-/// The same with one space between columns and no least width, for pairs of names and values.
-#[must_use]
-pub fn narrow(text: &str) -> String {
-    set(text, 1, 0)
-}
-
 fn set(text: &str, padding: usize, least: usize) -> String {
     let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split('\t').collect()).collect();
     let mut out = String::new();

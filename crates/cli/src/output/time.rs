@@ -96,6 +96,13 @@ pub fn plain(at: Moment) -> String {
     format!("{date} {time} +0000 UTC")
 }
 
+/// `2026-11-21 20:58:52.1234 +0000 UTC`, as Go prints a time.
+#[must_use]
+pub fn go(at: Moment) -> String {
+    let text = pretty(at);
+    text.strip_suffix("utc").map_or_else(|| text.clone(), |t| format!("{t}UTC"))
+}
+
 /// `2026-11-21 20:58:52.1234 +0000 utc`, as `--pretty` shows it.
 #[must_use]
 pub fn pretty(at: Moment) -> String {

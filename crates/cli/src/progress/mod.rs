@@ -37,7 +37,7 @@ struct Watch {
     rollback_row: Option<String>,
 }
 
-/// Shows a service's progress until it has converged, or the user breaks it off with Ctrl-C. A broken connection or a change of
+/// Shows the progress of a service (by name or id, which is how it is called in what is printed) until it has converged, or the user breaks it off with Ctrl-C. A broken connection or a change of
 /// leader does not end it: it is asked again.
 ///
 /// # Errors
@@ -69,7 +69,7 @@ pub async fn follow(client: &Client, program: &str, id: &str, quiet: bool) -> Re
 /// One look at the service; whether it has converged for good.
 async fn look(client: &Client, id: &str, screen: &mut Screen, watch: &mut Watch) -> Result<bool, Failure> {
     let Some((service, tasks, nodes)) = fetch(client, id).await? else { return Ok(false) };
-    step(&service, &tasks, &nodes, screen, watch)
+    step(id, (&service, &tasks, &nodes), screen, watch)
 }
 
 /// The service, its newest tasks and the nodes; nothing when the daemon cannot answer just now.
@@ -90,10 +90,14 @@ async fn fetch(client: &Client, id: &str) -> Result<Option<(Value, Vec<Value>, V
     }
 }
 
-fn step(service: &Value, tasks: &[Value], nodes: &[Value], screen: &mut Screen, watch: &mut Watch) -> Result<bool, Failure> {
+fn step(
+    name: &str,
+    (service, tasks, nodes): (&Value, &[Value], &[Value]),
+    screen: &mut Screen,
+    watch: &mut Watch,
+) -> Result<bool, Failure> {
     let status = &service["UpdateStatus"];
     let message = status["Message"].as_str().unwrap_or_default();
-    let name = service["Spec"]["Name"].as_str().or_else(|| service["ID"].as_str()).unwrap_or_default();
     match status["State"].as_str().unwrap_or_default() {
         "paused" => return Err(Failure::new(format!("service update paused: {message}"))),
         "rollback_paused" => return Err(Failure::new(format!("service rollback paused: {message}"))),

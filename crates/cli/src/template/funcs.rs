@@ -111,7 +111,7 @@ pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
         "urlquery" => crate::client::escape(&spaced(args)).replace("%20", "+").into(),
         "json" => {
             exactly(1)?;
-            args[0].to_string().into()
+            crate::output::list::go_json(&args[0]).into()
         }
         "split" => {
             exactly(2)?;

@@ -233,7 +233,7 @@ pub(super) async fn start(app: &App, m: &Matches) -> Result<u8, Failure> {
             }
         }
     }
-    if bad.is_empty() { Ok(0) } else { Err(Failure::new(format!("failed to start containers: {}", bad.join(", ")))) }
+    if bad.is_empty() { Ok(0) } else { Err(Failure::new(format!("Error: failed to start containers: {}", bad.join(", ")))) }
 }
 
 pub(super) async fn attach(app: &App, m: &Matches) -> Result<u8, Failure> {

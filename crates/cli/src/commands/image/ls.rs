@@ -97,7 +97,11 @@ pub(super) async fn history(app: &App, m: &Matches) -> Result<u8, Failure> {
         let by = h["CreatedBy"].as_str().unwrap_or_default().replace('\t', " ");
         let bytes = h["Size"].as_i64().unwrap_or(0);
         json!({
-            "ID": if whole { id } else { short_id(id) }, "CreatedSince": if human { ago(created) } else { plain(created) },
+            "ID": if whole { id } else { short_id(id) }, "CreatedSince": match human {
+                _ if created == 0 => "N/A".to_owned(),
+                true => ago(created),
+                false => plain(created),
+            },
             "CreatedAt": plain(created), "CreatedBy": if whole { by } else { ellipsis(&by, 45) },
             "Size": if human { size(bytes) } else { bytes.to_string() }, "Comment": h["Comment"],
         })

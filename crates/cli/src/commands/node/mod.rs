@@ -131,11 +131,15 @@ fn rows(nodes: &[Value], info: &Value, running: Option<&[Value]>) -> Vec<Value> 
             _ => "Unknown",
         };
         let tasks = running.map(|all| all.iter().filter(|t| t["NodeID"] == n["ID"]).count().to_string());
-        json!({
+        let mut row = json!({
             "ID": n["ID"], "Self": n["ID"] == own, "Hostname": host(n), "Status": title(&text(&n["Status"]["State"])),
             "Availability": title(&text(&n["Spec"]["Availability"])), "ManagerStatus": reach,
-            "EngineVersion": text(&n["Description"]["Engine"]["EngineVersion"]), "TLSStatus": tls, "Tasks": tasks.unwrap_or_default(),
-        })
+            "EngineVersion": text(&n["Description"]["Engine"]["EngineVersion"]), "TLSStatus": tls,
+        });
+        if let Some(tasks) = tasks {
+            row["Tasks"] = tasks.into();
+        }
+        row
     };
     sorted.iter().map(row).collect()
 }
@@ -275,6 +279,7 @@ async fn update(app: &App, m: &Matches) -> Result<u8, Failure> {
 async fn roles(app: &App, m: &Matches, role: &str) -> Result<u8, Failure> {
     let client = app.client().await?;
     for name in m.args() {
+        let name = &resolve(client, name).await?;
         let node = one(client, name).await?;
         let mut spec = node["Spec"].clone();
         let text = match (role, spec["Role"] == role) {

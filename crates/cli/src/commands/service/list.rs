@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::one;
 use super::pretty;
 use crate::app::{App, Failure};
 use crate::client::{escape, query};
-use crate::commands::inspect::show;
+use crate::commands::inspect::{missing, show};
 use crate::commands::tasks::{self, Show, short_image};
 use crate::grammar::Matches;
 use crate::options::{filters, filters_and};
@@ -15,15 +14,8 @@ use crate::output::list::{self, List};
 use crate::output::{natural, print};
 
 const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.Mode}}\t{{.Replicas}}\t{{.Image}}\t{{.Ports}}";
-const COLUMNS: &[list::Column] = &[
-    ("ID", "ID"),
-    ("Name", "NAME"),
-    ("Mode", "MODE"),
-    ("Replicas", "REPLICAS"),
-    ("Image", "IMAGE"),
-    ("Ports", "PORTS"),
-    ("Labels", "LABELS"),
-];
+const COLUMNS: &[list::Column] =
+    &[("ID", "ID"), ("Name", "NAME"), ("Mode", "MODE"), ("Replicas", "REPLICAS"), ("Image", "IMAGE"), ("Ports", "PORTS")];
 
 /// `replicated`, `global job`, …
 fn mode(service: &Value) -> &'static str {
@@ -102,7 +94,7 @@ pub(super) fn rows(services: &[Value]) -> Vec<Value> {
         let image = s["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"].as_str().unwrap_or_default();
         json!({
             "ID": short_id(s["ID"].as_str().unwrap_or_default()), "Name": name(s), "Mode": mode(s), "Replicas": replicas(s),
-            "Image": short_image(image), "Ports": ports(s), "Labels": list::labels(&s["Spec"]["Labels"]),
+            "Image": short_image(image), "Ports": ports(s),
         })
     };
     sorted.iter().map(row).collect()
@@ -170,17 +162,16 @@ pub(super) async fn inspect(app: &App, m: &Matches) -> Result<u8, Failure> {
         let networks = client.call("GET", "/networks", None).await?;
         let mut all = Vec::new();
         for name in m.args() {
-            let path = format!(
-                "/services/{}?insertDefaults=true",
-                escape(one(client, name).await?["ID"].as_str().unwrap_or_default())
-            );
-            all.push(pretty::service(&client.call("GET", &path, None).await?, &networks));
+            let path = query(&format!("/services/{}", escape(name)), &[("insertDefaults", "true")]);
+            let found = client.call("GET", &path, None).await.map_err(|e| missing("service", name, e))?;
+            all.push(pretty::service(&found, &networks));
         }
         print(&(all.join("\n") + "\n"))?;
         return Ok(0);
     }
     let fetch = async |name: &str| {
-        Ok(client.text(&query(&format!("/services/{}", escape(name)), &[("insertDefaults", "true")])).await?)
+        let path = query(&format!("/services/{}", escape(name)), &[("insertDefaults", "true")]);
+        client.text(&path).await.map_err(|e| missing("service", name, e))
     };
     show(m.args(), m.text("format").or_else(|| app.config.text("serviceInspectFormat")), fetch).await
 }
@@ -194,7 +185,7 @@ mod tests {
         let service = |name: &str, mode: Value, ports: Value| {
             json!({
                 "ID": "abcdefghijklmnopqrstuvwxy", "Endpoint": {"Ports": ports},
-                "Spec": {"Name": name, "Mode": mode, "TaskTemplate": {"ContainerSpec": {"Image": "nginx:1@sha256:0"}}, "Labels": {"b": "2", "a": "1"}},
+                "Spec": {"Name": name, "Mode": mode, "TaskTemplate": {"ContainerSpec": {"Image": "nginx:1@sha256:0"}}},
                 "ServiceStatus": {"RunningTasks": 2, "DesiredTasks": 3, "CompletedTasks": 4},
             })
         };
@@ -210,6 +201,5 @@ mod tests {
                     abcdefghijkl   web2      global           2/3                   nginx:1   \n\
                     abcdefghijkl   web10     replicated       2/3                   nginx:1   *:8080-8081->80-81/tcp, *:90->90/tcp\n";
         assert_eq!(list.render("", false).unwrap(), want);
-        assert_eq!(list.render("{{.Label \"a\"}}", false).unwrap(), "1\n1\n1\n");
     }
 }

@@ -30,21 +30,29 @@ fn roll_out(title: &str, c: &Value, kind: &str) -> String {
     let mut out = format!("{title}:\n Parallelism:\t{}\n", c["Parallelism"].as_u64().unwrap_or(0));
     out += &line("Delay", &span("Delay"));
     out += &line("On failure", &text(&c["FailureAction"]));
-    out += &line("Monitoring Period", &span("Monitor"));
+    let monitor = span("Monitor");
+    if !monitor.is_empty() {
+        out += &format!(" Monitoring Period: {monitor}\n");
+    }
     out += &format!(" Max failure ratio: {}\n", c["MaxFailureRatio"].as_f64().unwrap_or(0.0));
-    out + &format!(" {kind} order:      {}\n", text(&c["Order"]))
+    out + &format!(" {:<18} {}\n", format!("{kind} order:"), text(&c["Order"]))
 }
 
 fn container(c: &Value) -> String {
     let mut out = format!("ContainerSpec:\n Image:\t\t{}\n", text(&c["Image"]));
     out += &line("Command", &words(&c["Command"]));
-    out += &line("Args", &words(&c["Args"]));
-    out += &line("Env", &words(&c["Env"]));
-    out += &line("Dir", &text(&c["Dir"]));
+    // The stock client sets each of these in its own way.
+    for (name, value, end) in [("Args", words(&c["Args"]), " "), ("Env", words(&c["Env"]), " "), ("Dir", text(&c["Dir"]), "")] {
+        if !value.is_empty() {
+            out += &format!(" {name}:\t\t{value}{end}\n");
+        }
+    }
     if let Some(init) = c["Init"].as_bool() {
         out += &format!(" Init:\t\t{init}\n");
     }
-    out += &line("User", &text(&c["User"]));
+    if let Some(user) = c["User"].as_str().filter(|u| !u.is_empty()) {
+        out += &format!(" User: {user}\n");
+    }
     out += &line("Capabilities", &words(&c["CapabilityAdd"]));
     if let Some(all) = c["Sysctls"].as_object().filter(|s| !s.is_empty()) {
         out += "SysCtls:\n";
@@ -98,15 +106,16 @@ fn health(h: &Value) -> String {
     if !h.is_object() {
         return String::new();
     }
-    let span = |k: &str| h[k].as_i64().filter(|n| *n > 0).map(show_duration).unwrap_or_default();
-    let mut out = format!(" Healthcheck:\n  Test:\t\t{}\n", words(&h["Test"]));
-    for (name, key) in [("Interval", "Interval"), ("Timeout", "Timeout"), ("Start Period", "StartPeriod")] {
-        let value = span(key);
-        if !value.is_empty() {
-            out += &format!("  {name}:\t{value}\n");
-        }
-    }
-    out
+    let span = |k: &str| show_duration(h[k].as_i64().unwrap_or(0));
+    let tests = h["Test"].as_array().into_iter().flatten().map(|t| format!("\t Test = {}\n", text(t))).collect::<String>();
+    format!(
+        " Healthcheck:\n  Interval = {}\n  Retries = {}\n  StartPeriod =\t{}\n  Timeout =\t{}\n  Tests:\n{}",
+        span("Interval"),
+        h["Retries"].as_i64().unwrap_or(0),
+        span("StartPeriod"),
+        span("Timeout"),
+        tests
+    )
 }
 
 /// A service for people; `networks` are the names by ids.
@@ -171,7 +180,7 @@ pub(super) fn service(s: &Value, networks: &Value) -> String {
         out += "Ports:\n";
         for p in all {
             out += &format!(
-                " PublishedPort = {}\n  Protocol = {}\n  TargetPort = {}\n  PublishMode = {}\n",
+                " PublishedPort = {}\n  Protocol = {}\n  TargetPort = {}\n  PublishMode = {} \n",
                 p["PublishedPort"].as_u64().unwrap_or(0),
                 text(&p["Protocol"]),
                 p["TargetPort"],
@@ -205,7 +214,7 @@ mod tests {
             " State:\t\tcompleted",
             " Delay:\t10s",
             " Constraints:\t[a==b c==d]",
-            " Env:\tA=1",
+            " Env:\t\tA=1 ",
             "Networks: demo ",
             "Endpoint Mode:\tvip",
             " PublishedPort = 80",

@@ -97,7 +97,6 @@ pub(super) async fn update(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let name = m.arg(0);
     let service = one(client, name).await?;
-    let id = service["ID"].as_str().unwrap_or_default().to_owned();
     if m.on("rollback") {
         if m.all_given().any(|f| !matches!(f, "rollback" | "detach" | "quiet" | "wait")) {
             return Err(Failure::new("other flags may not be combined with --rollback"));
@@ -124,7 +123,7 @@ pub(super) async fn update(app: &App, m: &Matches) -> Result<u8, Failure> {
         }
     }
     print(&format!("{name}\n"))?;
-    after(app, m, &id).await
+    after(app, m, name).await
 }
 
 pub(super) async fn rollback(app: &App, m: &Matches) -> Result<u8, Failure> {
@@ -132,17 +131,20 @@ pub(super) async fn rollback(app: &App, m: &Matches) -> Result<u8, Failure> {
     let service = one(client, m.arg(0)).await?;
     send(client, &service, &service["Spec"], &[("rollback", "previous"), ("registryAuthFrom", "spec")], &[]).await?;
     print(&format!("{}\n", m.arg(0)))?;
-    after(app, m, service["ID"].as_str().unwrap_or_default()).await
+    after(app, m, m.arg(0)).await
 }
 
 /// `web=5`.
-fn specifier(text: &str) -> Result<(&str, u64), Failure> {
-    let (name, n) = text
-        .split_once('=')
-        .ok_or_else(|| Failure::new(format!("invalid scale specifier '{text}': expected SERVICE=REPLICAS")))?;
-    let n = n
-        .parse()
-        .map_err(|_| Failure::new(format!("invalid replicas value {n}: strconv.ParseUint: parsing {n:?}: invalid syntax")))?;
+fn specifier<'a>(program: &str, text: &'a str) -> Result<(&'a str, u64), Failure> {
+    let (name, n) = text.split_once('=').ok_or_else(|| {
+        Failure::new(format!(
+            "invalid scale specifier '{text}'.\nSee '{program} service scale --help'.\n\nUsage:  {program} service scale \
+             SERVICE=REPLICAS [SERVICE=REPLICAS...]\n\nScale one or multiple replicated services"
+        ))
+    })?;
+    let n = n.parse().map_err(|_| {
+        Failure::new(format!("{name}: invalid replicas value {n}: strconv.ParseUint: parsing {n:?}: invalid syntax"))
+    })?;
     Ok((name, n))
 }
 
@@ -159,7 +161,7 @@ fn set_scale(spec: &mut Value, n: u64) -> Result<(), Failure> {
 }
 
 pub(super) async fn scale(app: &App, m: &Matches) -> Result<u8, Failure> {
-    let wanted: Vec<(&str, u64)> = m.args().iter().map(|a| specifier(a)).collect::<Result<_, _>>()?;
+    let wanted: Vec<(&str, u64)> = m.args().iter().map(|a| specifier(&app.program, a)).collect::<Result<_, _>>()?;
     let client = app.client().await?;
     let mut failed = Vec::new();
     let mut scaled = Vec::new();
@@ -168,20 +170,19 @@ pub(super) async fn scale(app: &App, m: &Matches) -> Result<u8, Failure> {
             let service = one(client, name).await?;
             let mut spec = service["Spec"].clone();
             set_scale(&mut spec, n)?;
-            send(client, &service, &spec, &[], &[]).await?;
-            Ok::<_, Failure>(service["ID"].as_str().unwrap_or_default().to_owned())
+            send(client, &service, &spec, &[], &[]).await
         };
         match done.await {
-            Ok(id) => {
+            Ok(()) => {
                 print(&format!("{name} scaled to {n}\n"))?;
-                scaled.push((name, id));
+                scaled.push(name);
             }
             Err(e) => failed.push(Failure::new(format!("{name}: {}", e.message))),
         }
     }
     if !m.on("detach") || m.on("wait") {
-        for (name, id) in scaled {
-            match progress::follow(client, &app.program, &id, false).await {
+        for name in scaled {
+            match progress::follow(client, &app.program, name, false).await {
                 Ok(progress::Ended::Interrupted) => break,
                 Ok(progress::Ended::Converged) => {}
                 Err(e) => failed.push(Failure::new(format!("{name}: {}", e.message))),
@@ -260,8 +261,11 @@ mod tests {
 
     #[test]
     fn numbers_of_tasks() {
-        assert_eq!(specifier("web=5").unwrap(), ("web", 5));
-        assert!(specifier("web").is_err() && specifier("web=x").unwrap_err().message.contains("invalid replicas value x"));
+        assert_eq!(specifier("skep", "web=5").unwrap(), ("web", 5));
+        assert!(
+            specifier("skep", "web").is_err()
+                && specifier("skep", "web=x").unwrap_err().message.contains("invalid replicas value x")
+        );
         let mut global = json!({"Mode": {"Global": {}}});
         assert_eq!(
             set_scale(&mut global, 2).unwrap_err().message,

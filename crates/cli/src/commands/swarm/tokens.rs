@@ -94,9 +94,9 @@ pub(super) async fn unlock(app: &App, _: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let info = client.call("GET", "/info", None).await?;
     match info["Swarm"]["LocalNodeState"].as_str().unwrap_or_default() {
-        "inactive" => return Err(Failure::new("error: this node is not part of a swarm")),
+        "inactive" => return Err(Failure::new("Error: this node is not part of a swarm")),
         "locked" => {}
-        _ => return Err(Failure::new("error: swarm is not locked")),
+        _ => return Err(Failure::new("Error: swarm is not locked")),
     }
     let key = if std::io::stdin().is_terminal() {
         terminal::ask_hidden("Enter unlock key: ").map_err(Failure::new)?

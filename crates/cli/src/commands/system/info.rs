@@ -60,6 +60,9 @@ fn server(i: &Value) -> String {
     };
     line("Server Version", text(&i["ServerVersion"]));
     line("Storage Driver", text(&i["Driver"]));
+    for pair in i["DriverStatus"].as_array().into_iter().flatten() {
+        line(&format!(" {}", text(&pair[0])), text(&pair[1]));
+    }
     line("Logging Driver", text(&i["LoggingDriver"]));
     line("Cgroup Driver", text(&i["CgroupDriver"]));
     line("Cgroup Version", text(&i["CgroupVersion"]));
@@ -81,7 +84,16 @@ fn server(i: &Value) -> String {
     };
     line("Runtimes", runtimes);
     line("Default Runtime", text(&i["DefaultRuntime"]));
-    line("Init Binary", text(&i["InitBinary"]));
+    out += &format!(" Init Binary: {}\n", text(&i["InitBinary"]));
+    for (name, key) in [("containerd", "ContainerdCommit"), ("runc", "RuncCommit"), ("init", "InitCommit")] {
+        out += &format!(" {name} version: {}\n", text(&i[key]["ID"]));
+    }
+    out += &security(&i["SecurityOptions"]);
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            out += &format!(" {name}: {value}\n");
+        }
+    };
     line("Kernel Version", text(&i["KernelVersion"]));
     line("Operating System", text(&i["OperatingSystem"]));
     line("OSType", text(&i["OSType"]));
@@ -118,8 +130,27 @@ fn server(i: &Value) -> String {
         out += &mirrors.iter().map(|r| format!("  {}\n", text(r))).collect::<String>();
     }
     out += &format!(" Live Restore Enabled: {}\n", i["LiveRestoreEnabled"].as_bool().unwrap_or(false));
+    let license = text(&i["ProductLicense"]);
+    if !license.is_empty() {
+        out += &format!(" Product License: {license}\n");
+    }
     out += "\n";
     out
+}
+
+/// `name=seccomp,profile=builtin` as lines.
+fn security(all: &Value) -> String {
+    let mut out = String::new();
+    for option in all.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for (key, value) in option.split(',').filter_map(|p| p.split_once('=')) {
+            out += &if key == "name" {
+                format!("  {value}\n")
+            } else {
+                format!("   {}: {value}\n", crate::output::human::title(key))
+            };
+        }
+    }
+    if out.is_empty() { out } else { format!(" Security Options:\n{out}") }
 }
 
 /// The swarm's part.

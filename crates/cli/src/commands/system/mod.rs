@@ -11,8 +11,8 @@ use crate::client::query;
 use crate::grammar::{Arity, Command, Matches};
 use crate::options;
 use crate::output::list;
+use crate::output::print;
 use crate::output::time::{self, parse, rfc3339};
-use crate::output::{print, table};
 
 const EVENTS_FLAGS: &str = "
     --format string How to show each: 'json', or a Go template
@@ -104,31 +104,37 @@ async fn version(app: &App, m: &Matches) -> Result<u8, Failure> {
         return server.map(|_| 0);
     }
     let text = |v: &Value, k: &str| v[k].as_str().unwrap_or_default().to_owned();
-    let row = |name: &str, value: String| if value.is_empty() { String::new() } else { format!(" {name}:\t{value}\n") };
+    // Values stand in one column, as in the stock client's own table.
+    let row =
+        |indent: usize, name: &str, value: &str| format!("{:<20}{value}", format!("{}{name}:", " ".repeat(indent))) + "\n";
     let mut out = format!("Client: {}\n", text(&client["Platform"], "Name"));
-    out += &row("Version", text(&client, "Version"));
-    out += &row("API version", api);
-    out += &row("OS/Arch", format!("{}/{arch}", std::env::consts::OS));
-    out += &row("Context", app.context.clone());
+    out += &row(1, "Version", DOCKER_VERSION);
+    out += &row(1, "API version", &api);
+    out += &row(1, "OS/Arch", &format!("{}/{arch}", std::env::consts::OS));
+    out += &row(1, "Context", &app.context);
     if let Ok(s) = &server {
         out += &format!("\nServer: {}\n", text(&s["Platform"], "Name"));
         for part in s["Components"].as_array().into_iter().flatten() {
             let details = &part["Details"];
             out += &format!(" {}:\n", text(part, "Name"));
-            let row =
-                |name: &str, value: String| if value.is_empty() { String::new() } else { format!("  {name}:\t{value}\n") };
-            out += &row("Version", text(part, "Version"));
             let (api, least) = (text(details, "ApiVersion"), text(details, "MinAPIVersion"));
-            out += &row("API version", if api.is_empty() { api } else { format!("{api} (minimum version {least})") });
-            out += &row("Go version", text(details, "GoVersion"));
-            out += &row("Git commit", text(details, "GitCommit"));
-            out += &row("Built", text(details, "BuildTime"));
+            let api = if api.is_empty() { api } else { format!("{api} (minimum version {least})") };
             let os = text(details, "Os");
-            out += &row("OS/Arch", if os.is_empty() { os } else { format!("{os}/{}", text(details, "Arch")) });
-            out += &row("Experimental", text(details, "Experimental"));
+            let os = if os.is_empty() { os } else { format!("{os}/{}", text(details, "Arch")) };
+            for (name, value) in [
+                ("Version", text(part, "Version")),
+                ("API version", api),
+                ("Go version", text(details, "GoVersion")),
+                ("Git commit", text(details, "GitCommit")),
+                ("Built", text(details, "BuildTime")),
+                ("OS/Arch", os),
+                ("Experimental", text(details, "Experimental")),
+            ] {
+                out += &row(2, name, &value);
+            }
         }
     }
-    print(&table::narrow(&out))?;
+    print(&out)?;
     server.map(|_| 0)
 }
 
