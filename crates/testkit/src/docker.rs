@@ -1,4 +1,4 @@
-//! The stock docker client against a daemon's socket.
+//! The stock docker client against a daemon's socket, and `skep` beside it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -44,7 +44,21 @@ impl Output {
 /// If the client cannot be started.
 #[must_use]
 pub fn docker(socket: &Path, args: &[&str]) -> Output {
-    let done = Command::new("docker")
+    run("docker", &mut Command::new("docker"), socket, args)
+}
+
+/// The same with the `skep` client under test; as `name` (`skep` or `docker`) it calls itself so.
+///
+/// # Panics
+/// If the client cannot be started.
+#[must_use]
+pub fn skep(binary: &Path, name: &str, socket: &Path, args: &[&str]) -> Output {
+    use std::os::unix::process::CommandExt;
+    run(name, Command::new(binary).arg0(name), socket, args)
+}
+
+fn run(name: &str, command: &mut Command, socket: &Path, args: &[&str]) -> Output {
+    let done = command
         .args(["--config", "/nonexistent", "-H"])
         .arg(format!("unix://{}", socket.display()))
         .args(args)
@@ -52,7 +66,7 @@ pub fn docker(socket: &Path, args: &[&str]) -> Output {
         .env_remove("DOCKER_CONTEXT")
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|e| panic!("run docker {}: {e}", args.join(" ")));
+        .unwrap_or_else(|e| panic!("run {name} {}: {e}", args.join(" ")));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     Output {
         args: args.join(" "),

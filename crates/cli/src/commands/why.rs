@@ -122,7 +122,7 @@ fn of_service(service: &Value, tasks: &[Value], nodes: &[Value], names: &Names) 
         groups.entry(doing(task, names)).or_default().push(name(task, names));
     }
     for (what, who) in groups {
-        out.push(format!("  {} {what}", who.join(", ")));
+        out.push(format!("  {}: {what}", who.join(", ")));
     }
     if meant.len() < all {
         out.push(format!("  {} more tasks are to be made", all - meant.len()));
@@ -224,7 +224,7 @@ mod tests {
         let said = of_service(&service, &tasks, &nodes, &Names::default());
         assert!(
             said.starts_with(
-                "web: 1 of 3 tasks run.\n  s.2, s.3 waits for a node: no suitable node (insufficient resources on 2 nodes)\n"
+                "web: 1 of 3 tasks run.\n  s.2, s.3: waits for a node: no suitable node (insufficient resources on 2 nodes)\n"
             ),
             "{said}"
         );

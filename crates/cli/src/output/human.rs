@@ -57,6 +57,12 @@ pub fn size(bytes: i64) -> String {
     scaled(bytes as f64, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"], 3)
 }
 
+/// The same with four digits: `1.235MB`.
+#[must_use]
+pub fn longer_size(bytes: i64) -> String {
+    scaled(bytes as f64, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"], 4)
+}
+
 /// A size with binary units and four digits: `1.945GiB`.
 #[must_use]
 pub fn binary_size(bytes: i64) -> String {

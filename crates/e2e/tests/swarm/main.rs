@@ -3,6 +3,7 @@
 //! Needs root and the docker CLI; a test says so and passes where they are missing.
 
 mod chaos;
+mod client;
 mod connect;
 mod drain;
 mod faults;

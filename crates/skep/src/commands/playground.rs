@@ -136,13 +136,13 @@ fn hints(playground: &Playground, no_service: bool) {
     let Some(first) = playground.hosts.first() else { return };
     println!("Try:");
     println!("  export DOCKER_HOST=unix://{}", first.socket(place).display());
-    println!("  docker node ls");
+    println!("  skep node ls");
     if !no_service {
-        println!("  docker service ps web");
+        println!("  skep service ps web");
         for host in &playground.hosts {
             println!("  curl http://{}:{WEB_PORT}/        # any host answers, and sees your own address", host.address);
         }
-        println!("  docker service scale web=6");
+        println!("  skep service scale web=6");
     }
     if let Some(last) = playground.hosts.last().filter(|_| playground.hosts.len() > 1) {
         println!("  skep playground kill {}       # power off; its tasks run elsewhere in seconds", last.name);

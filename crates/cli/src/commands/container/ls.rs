@@ -105,7 +105,7 @@ fn rows(containers: &[Value], whole: bool) -> Vec<Value> {
             "Image": image, "Command": format!("\"{command}\""), "CreatedAt": plain(created), "RunningFor": ago(created),
             "Status": text("Status"), "State": text("State"), "Ports": ports(&c["Ports"]), "Names": names(c, !whole), "Size": sizes,
             "Labels": list::labels(&c["Labels"]), "Mounts": mounts.join(","), "LocalVolumes": local.to_string(),
-            "Networks": networks.unwrap_or_default(), "Platform": "",
+            "Networks": networks.unwrap_or_default(), "Platform": Value::Null,
         })
     };
     containers.iter().map(row).collect()

@@ -7,7 +7,7 @@ use crate::app::{App, Failure};
 use crate::client::query;
 use crate::grammar::Matches;
 use crate::options::filters;
-use crate::output::human::{ago, ellipsis, short_id, size};
+use crate::output::human::{ago, ellipsis, longer_size, short_id, size};
 use crate::output::list::{self, List};
 use crate::output::time::plain;
 
@@ -65,7 +65,7 @@ fn rows(images: &[Value], whole: bool, digests: bool) -> Vec<Value> {
             out.push(json!({
                 "ID": if whole { id } else { short_id(id) }, "Repository": repository, "Tag": tag, "Digest": digest,
                 "CreatedSince": if created > 0 { ago(created) } else { "N/A".to_owned() }, "CreatedAt": plain(created), "Size": bytes,
-                "Containers": containers, "VirtualSize": bytes, "SharedSize": "N/A", "UniqueSize": "N/A",
+                "Containers": containers, "VirtualSize": longer_size(image["Size"].as_i64().unwrap_or(0)), "SharedSize": "N/A", "UniqueSize": "N/A",
             }));
         }
     }
