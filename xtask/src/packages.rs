@@ -23,6 +23,8 @@ const NEEDS: &[Need] = &[
     Need { programs: &[], packages: &["libfaketime"], why: "hosts with other clocks" },
     Need { programs: &["mkfs.ext4"], packages: &["e2fsprogs"], why: "disks that can be slow" },
     Need { programs: &["curl"], packages: &["curl"], why: "asking services" },
+    Need { programs: &["haproxy"], packages: &["haproxy"], why: "a balancer in front of the mesh" },
+    Need { programs: &["prometheus"], packages: &["prometheus"], why: "monitoring that finds what runs" },
 ];
 
 /// What the peer in `bench swarm` needs.

@@ -8,6 +8,7 @@ mod connect;
 mod drain;
 mod faults;
 mod form;
+mod friends;
 mod health;
 mod journey_one;
 mod keys;

@@ -48,6 +48,7 @@ pub(crate) fn main(args: &[String], as_dockerd: bool) -> ExitCode {
     for note in &config.notes {
         tracing::info!("{note}");
     }
+    skep_linux::memory::keep_until_trimmed();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
