@@ -210,6 +210,20 @@ impl Bed {
         }
     }
 
+    /// What a host's API answers to any call: its status (200 for each that succeeds) and JSON, or its text.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    #[must_use]
+    pub fn answer(&self, host: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let client = self.playground.client(self.host(host));
+        match self.runtime.block_on(client.call(method, path, body)) {
+            Ok(answer) => (200, answer),
+            Err(ClientError::Refused { status, message }) => (status, Value::String(message)),
+            Err(e) => panic!("{method} {path} with {body:?}: {e}"),
+        }
+    }
+
     /// The tasks of a service that run and shall run, as (id, slot, node id, container id).
     #[must_use]
     pub fn running(&self, host: &str, service: &str) -> Vec<Live> {
