@@ -10,6 +10,7 @@ mod peer;
 mod plan;
 mod script;
 mod skep;
+mod stack;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ pub(crate) const USAGE: &str = "\
                          --smoke     Skep alone, a debug build, one round of a few steps
                          --sockets   three daemons of your own instead, a manager first; each SOCKET or SOCKET=ADDRESS,
                                      the address to advertise if they are in no swarm yet
+  bench stack …          a stack of 50 services, lists of 1,000, a log of 100 MB, the command lines; takes what bench swarm takes
   bench control [--smoke] [--seconds N] [--kills N]
                          three members of the managers' raft as processes: writes a second, failover, hand-over
                          --smoke     a debug build, one second each, two kills
@@ -82,8 +84,17 @@ fn daemon(text: &str) -> Daemon {
     Daemon { socket: socket.trim_start_matches("unix://").into(), address: address.to_owned() }
 }
 
-/// Runs the benchmark and prints its table.
-pub(crate) fn run(words: &[&str]) -> Result<ExitCode, String> {
+/// What is raced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Script {
+    /// Services that grow, shrink and lose a host.
+    Swarm,
+    /// Stacks, lists, logs and command lines.
+    Stack,
+}
+
+/// Runs a benchmark and prints its table.
+pub(crate) fn run(script: Script, words: &[&str]) -> Result<ExitCode, String> {
     let options = parse(words)?;
     if options.sockets.is_empty() && !packages::is_root() {
         return Err("bench swarm makes hosts of network namespaces: run it as root, or give it --sockets".to_owned());
@@ -96,6 +107,7 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode, String> {
         None => build(&workspace, "skep", profile)?,
     };
     let machine = table::machine();
+    let skep = binary.clone();
     let archive = workspace.target.join("bench-image.tar");
     run_program(&binary, &["demo-image", "--tag", IMAGE, "--output", &archive.to_string_lossy()])?;
 
@@ -118,15 +130,24 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode, String> {
     }
     let _turn = makes_hosts.then(Turn::take).transpose()?;
     let plan = Plan { image: IMAGE.to_owned(), smoke: options.smoke };
+    let race_of = Race { script, plan: &plan, skep: &skep };
     let rounds = options.rounds.unwrap_or(if options.smoke { 1 } else { ROUNDS });
-    race(&mut contestants, &archive, &plan, rounds, &machine)
+    race(&mut contestants, &archive, &race_of, rounds, &machine)
+}
+
+/// What each round runs.
+struct Race<'a> {
+    script: Script,
+    plan: &'a Plan,
+    /// The binary under test, as a client.
+    skep: &'a Path,
 }
 
 /// Rounds take turns, so that whatever else the machine does hits all alike.
 fn race(
     contestants: &mut [Box<dyn Contestant>],
     archive: &Path,
-    plan: &Plan,
+    of: &Race<'_>,
     rounds: u32,
     machine: &str,
 ) -> Result<ExitCode, String> {
@@ -135,7 +156,13 @@ fn race(
     for number in 1..=rounds {
         for contestant in contestants.iter_mut() {
             println!("round {number} of {rounds}: {}", contestant.name());
-            if let Err(e) = script::round(contestant.as_mut(), archive, plan, &mut results) {
+            let done = match of.script {
+                Script::Swarm => script::round(contestant.as_mut(), archive, of.plan, &mut results),
+                Script::Stack => {
+                    stack::round(contestant.as_mut(), archive, &of.plan.image, of.plan.smoke, of.skep, &mut results)
+                }
+            };
+            if let Err(e) = done {
                 println!("  failed: {e}");
                 failed.push(format!("round {number}, {}: {e}", contestant.name()));
             }
@@ -144,7 +171,7 @@ fn race(
     let names: Vec<String> = contestants.iter().map(|c| c.name()).collect();
     println!(
         "\n{machine}\nMedian (least–most, rounds); three hosts as network namespaces, one manager, image {}.\n",
-        plan.image
+        of.plan.image
     );
     println!("{}", results.render(&names));
     for failure in &failed {

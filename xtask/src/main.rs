@@ -1,4 +1,4 @@
-//! Chores of the house: `cargo xtask house`, `test`, `sim`, `chaos`, `mutants`, and `bench swarm`, `control`, `net` and `plan`.
+//! Chores of the house: `cargo xtask house`, `test`, `sim`, `chaos`, `mutants`, and `bench swarm`, `stack`, `control`, `net` and `plan`.
 
 mod bench;
 mod chaos;
@@ -31,7 +31,8 @@ fn main() -> ExitCode {
         ["bench", "plan", options @ ..] => bench::run_plan(options),
         ["mutants", words @ ..] => mutants::run(words),
         ["sim", options @ ..] => sim::run(options),
-        ["bench", "swarm", options @ ..] => bench::run(options),
+        ["bench", "swarm", options @ ..] => bench::run(bench::Script::Swarm, options),
+        ["bench", "stack", options @ ..] => bench::run(bench::Script::Stack, options),
         _ => Err(format!("{USAGE}{}{}{}{}", sim::USAGE, mutants::USAGE, chaos::USAGE, bench::USAGE)),
     };
     result.unwrap_or_else(|e| {

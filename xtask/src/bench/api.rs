@@ -54,7 +54,12 @@ impl Daemon {
 
     /// Whether it answers.
     pub(super) fn answers(&self) -> bool {
-        http::request(&self.socket, "GET", "/_ping", "text/plain", b"").is_ok_and(|a| a.status == 200)
+        self.answers_to("/_ping")
+    }
+
+    /// Whether it has something at a path.
+    pub(super) fn answers_to(&self, path: &str) -> bool {
+        http::request(&self.socket, "GET", path, "text/plain", b"").is_ok_and(|a| a.status == 200)
     }
 
     /// Loads an archive of images.
