@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 use skep_types::container::{ContainerConfig, CreateContainer, EngineRestart, HostConfig, NetworkJoin, PortMap};
-use skep_types::spec::{Mount, MountKind, Protocol};
+use skep_types::spec::{Mount, MountKind, Protocol, Ulimit};
 
 use crate::error::{Failure, Handled};
 use crate::fields::Fields;
@@ -67,7 +67,7 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
     let mut restart = f.object("RestartPolicy")?;
     let mut log = f.object("LogConfig")?;
     let driver: String = log.get("Type")?;
-    if !matches!(driver.as_str(), "" | "json-file") {
+    if !matches!(driver.as_str(), "" | "json-file" | "none") {
         return Err(Failure::unbuilt(format!("the log driver {driver}")));
     }
     let bindings: BTreeMap<String, Option<Vec<Value>>> = f.get("PortBindings")?;
@@ -86,7 +86,8 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
         }
     }
     let options: Vec<String> = f.get("SecurityOpt")?;
-    if let Some(option) = options.first() {
+    let no_new = |o: &str| matches!(o, "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true");
+    if let Some(option) = options.iter().find(|o| !no_new(o)) {
         return Err(Failure::unbuilt(format!("--security-opt {option}")));
     }
     let host = HostConfig {
@@ -112,12 +113,16 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
         dns: f.get("Dns")?,
         dns_search: f.get("DnsSearch")?,
         dns_options: f.get("DnsOptions")?,
+        log_driver: driver,
         log_opts: log.get("Config")?,
         shm_size: f.number("ShmSize")?,
         sysctls: f.get("Sysctls")?,
         tmpfs: f.get("Tmpfs")?,
         privileged: f.get("Privileged")?,
         oom_score_adj: f.get("OomScoreAdj")?,
+        groups: f.get("GroupAdd")?,
+        ulimits: ulimits(&mut f)?,
+        no_new_privileges: !options.is_empty(),
     };
     // What only describes the client's terminal, and lists whose null means the defaults that apply anyway.
     f.skip(&["ConsoleSize", "MaskedPaths", "ReadonlyPaths", "ContainerIDFile", "Annotations"]);
@@ -127,6 +132,18 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
     }
     f.finish()?;
     Ok(host)
+}
+
+/// Limits of processes.
+pub(crate) fn ulimits(f: &mut Fields) -> Handled<Vec<Ulimit>> {
+    let mut out = Vec::new();
+    for mut u in f.objects("Ulimits")? {
+        let limit = Ulimit { name: u.get("Name")?, soft: u.get("Soft")?, hard: u.get("Hard")? };
+        u.finish()?;
+        limit.check().map_err(Failure::invalid)?;
+        out.push(limit);
+    }
+    Ok(out)
 }
 
 /// Reads a mount; `unknown` is what is said of a type that nobody knows.

@@ -7,6 +7,7 @@ use skep_types::container::{ContainerInfo, ContainerState, EndpointInfo, MountPo
 use skep_types::health::HealthStatus;
 
 use crate::filters::Filters;
+use crate::spec_write;
 
 /// Seconds in words, as Docker's clients say them.
 fn duration(seconds: u64) -> String {
@@ -161,16 +162,18 @@ fn host_config(info: &ContainerInfo) -> Value {
     let h = &info.host;
     let list = |l: &[String]| if l.is_empty() { Value::Null } else { json!(l) };
     let restart = if h.restart.name.is_empty() { "no" } else { &h.restart.name };
+    let log_driver = if h.log_driver.is_empty() { "json-file" } else { &h.log_driver };
+    let security: Vec<String> = h.no_new_privileges.then(|| "no-new-privileges".to_owned()).into_iter().collect();
     let mode = if h.network_mode.is_empty() || h.network_mode == "default" { "bridge" } else { &h.network_mode };
     let mut out = json!({
-        "Binds": list(&h.binds), "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": h.log_opts},
+        "Binds": list(&h.binds), "ContainerIDFile": "", "LogConfig": {"Type": log_driver, "Config": h.log_opts},
         "NetworkMode": mode, "PortBindings": bindings(&h.ports, false),
         "RestartPolicy": {"Name": restart, "MaximumRetryCount": h.restart.max_retry}, "AutoRemove": h.auto_remove,
         "VolumeDriver": "", "VolumesFrom": null, "ConsoleSize": [0, 0], "CapAdd": list(&h.cap_add),
         "CapDrop": list(&h.cap_drop), "CgroupnsMode": "host", "Dns": h.dns, "DnsOptions": h.dns_options,
-        "DnsSearch": h.dns_search, "ExtraHosts": list(&h.extra_hosts), "GroupAdd": null, "IpcMode": "private", "Cgroup": "",
+        "DnsSearch": h.dns_search, "ExtraHosts": list(&h.extra_hosts), "GroupAdd": list(&h.groups), "IpcMode": "private", "Cgroup": "",
         "Links": null, "OomScoreAdj": h.oom_score_adj, "PidMode": "", "Privileged": h.privileged,
-        "PublishAllPorts": h.publish_all, "ReadonlyRootfs": h.readonly_rootfs, "SecurityOpt": null, "UTSMode": "",
+        "PublishAllPorts": h.publish_all, "ReadonlyRootfs": h.readonly_rootfs, "SecurityOpt": list(&security), "UTSMode": "",
         "UsernsMode": "", "ShmSize": if h.shm_size == 0 { 64 << 20 } else { h.shm_size }, "Runtime": "runc", "Isolation": "",
         "CpuShares": h.cpu_shares, "Memory": h.memory, "NanoCpus": h.nano_cpus, "CgroupParent": "", "BlkioWeight": 0,
         "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [], "BlkioDeviceReadIOps": [],
@@ -179,7 +182,7 @@ fn host_config(info: &ContainerInfo) -> Value {
     let more = json!({
         "CpusetCpus": "", "CpusetMems": "", "Devices": [], "DeviceCgroupRules": null, "DeviceRequests": null,
         "MemoryReservation": 0, "MemorySwap": h.memory.saturating_mul(2), "MemorySwappiness": null, "OomKillDisable": false,
-        "PidsLimit": if h.pids_limit == 0 { Value::Null } else { json!(h.pids_limit) }, "Ulimits": [], "CpuCount": 0,
+        "PidsLimit": if h.pids_limit == 0 { Value::Null } else { json!(h.pids_limit) }, "Ulimits": spec_write::ulimits(&h.ulimits), "CpuCount": 0,
         "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
     });
     if let (Value::Object(out), Value::Object(more)) = (&mut out, more) {

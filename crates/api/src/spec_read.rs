@@ -6,11 +6,12 @@ use std::time::Duration;
 use skep_types::file::{FileKind, FileRef};
 use skep_types::limits;
 use skep_types::spec::{
-    ContainerSpec, EndpointMode, EndpointSpec, FailureAction, NetworkAttachmentSpec, Placement, PortConfig, Protocol,
-    PublishMode, Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
+    ContainerSpec, DnsConfig, EndpointMode, EndpointSpec, FailureAction, NetworkAttachmentSpec, Placement, PortConfig,
+    Protocol, PublishMode, Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig,
+    UpdateOrder,
 };
 
-use crate::create_json::mount;
+use crate::create_json::{mount, ulimits};
 use crate::error::{Failure, Handled};
 use crate::fields::Fields;
 
@@ -99,11 +100,9 @@ fn task(mut f: Fields) -> Handled<TaskSpec> {
     let mut log = f.object("LogDriver")?;
     let name: String = log.get("Name")?;
     let options: BTreeMap<String, String> = log.get("Options")?;
-    if name == "none" || !options.is_empty() {
-        // A driver that no node has is the scheduler's to refuse, as in Docker; these the nodes would have to know.
-        return Err(Failure::unbuilt("a service with --log-driver none or --log-opt"));
-    }
     log.finish()?;
+    // A driver that no node has is the scheduler's to refuse, as in Docker.
+    let log_driver = if name.is_empty() && !options.is_empty() { Some("json-file".to_owned()) } else { Some(name) };
     let spec = TaskSpec {
         container: container(
             f.object_option("ContainerSpec")?.ok_or_else(|| Failure::invalid("mismatched Runtime and *Spec fields"))?,
@@ -114,7 +113,8 @@ fn task(mut f: Fields) -> Handled<TaskSpec> {
         networks: Vec::new(),
         force_update: f.get("ForceUpdate")?,
         registry_auth: None,
-        log_driver: (!name.is_empty()).then_some(name),
+        log_driver: log_driver.filter(|d| !d.is_empty()),
+        log_options: options,
     };
     f.finish()?;
     Ok(spec)
@@ -153,6 +153,14 @@ fn container(mut f: Fields) -> Handled<ContainerSpec> {
             .map(|kind| files(&mut f, kind))
             .collect::<Handled<Vec<_>>>()?
             .concat(),
+        groups: f.get("Groups")?,
+        dns: dns(f.object("DNSConfig")?)?,
+        sysctls: f.get("Sysctls")?,
+        cap_add: f.get("CapabilityAdd")?,
+        cap_drop: f.get("CapabilityDrop")?,
+        ulimits: ulimits(&mut f)?,
+        oom_score_adj: f.get("OomScoreAdj")?,
+        no_new_privileges: privileges(f.object("Privileges")?)?,
     };
     if spec.init == Some(true) {
         return Err(Failure::unbuilt("--init"));
@@ -163,6 +171,30 @@ fn container(mut f: Fields) -> Handled<ContainerSpec> {
     }
     f.finish()?;
     Ok(spec)
+}
+
+fn dns(mut f: Fields) -> Handled<DnsConfig> {
+    let out = DnsConfig { nameservers: f.get("Nameservers")?, search: f.get("Search")?, options: f.get("Options")? };
+    if let Some(bad) = out.nameservers.iter().find(|n| n.parse::<std::net::IpAddr>().is_err()) {
+        return Err(invalid(format!("ContainerSpec: invalid nameserver {bad:?}: it must be an IP address")));
+    }
+    f.finish()?;
+    Ok(out)
+}
+
+/// Whether new privileges are kept away; the filters of a service's own are not built.
+fn privileges(mut f: Fields) -> Handled<bool> {
+    for (key, usual) in [("Seccomp", "default"), ("AppArmor", "default")] {
+        let mut of = f.object(key)?;
+        let mode: String = of.get("Mode")?;
+        if !mode.is_empty() && mode != usual {
+            return Err(Failure::unbuilt(format!("ContainerSpec.Privileges.{key} = {mode}")));
+        }
+        of.finish()?;
+    }
+    let no_new = f.get("NoNewPrivileges")?;
+    f.finish()?;
+    Ok(no_new)
 }
 
 /// The secrets or configs that a container gets.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use skep_types::file::{FileKind, FileRef};
 use skep_types::spec::{
-    ContainerSpec, EndpointMode, EndpointSpec, FailureAction, GenericResource, Mount, MountKind, PortConfig, PublishMode,
-    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
+    ContainerSpec, DnsConfig, EndpointMode, EndpointSpec, FailureAction, GenericResource, Mount, MountKind, PortConfig,
+    PublishMode, Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, Ulimit, UpdateConfig,
+    UpdateOrder,
 };
 
 use crate::swarm::nanos;
@@ -76,13 +77,31 @@ fn container(c: &ContainerSpec, defaults: bool) -> Value {
     if let Some(init) = c.init {
         out.insert("Init".to_owned(), json!(init));
     }
+    put(&mut out, "Groups", json!(c.groups));
+    put(&mut out, "Sysctls", json!(c.sysctls));
+    put(&mut out, "CapabilityAdd", json!(c.cap_add));
+    put(&mut out, "CapabilityDrop", json!(c.cap_drop));
+    put(&mut out, "Ulimits", ulimits(&c.ulimits));
+    put(&mut out, "OomScoreAdj", json!(c.oom_score_adj));
+    if c.no_new_privileges {
+        out.insert("Privileges".to_owned(), json!({"NoNewPrivileges": true}));
+    }
+    if c.dns != DnsConfig::default() || defaults {
+        let mut dns = Map::new();
+        put(&mut dns, "Nameservers", json!(c.dns.nameservers));
+        put(&mut dns, "Search", json!(c.dns.search));
+        put(&mut dns, "Options", json!(c.dns.options));
+        out.insert("DNSConfig".to_owned(), Value::Object(dns));
+    }
     put(&mut out, "Secrets", files(c, FileKind::Secret));
     put(&mut out, "Configs", files(c, FileKind::Config));
-    if defaults {
-        out.insert("DNSConfig".to_owned(), json!({}));
-    }
     out.insert("Isolation".to_owned(), json!("default"));
     Value::Object(out)
+}
+
+/// Limits of processes.
+pub(crate) fn ulimits(all: &[Ulimit]) -> Value {
+    all.iter().map(|u| json!({"Name": u.name, "Soft": u.soft, "Hard": u.hard})).collect()
 }
 
 fn files(c: &ContainerSpec, kind: FileKind) -> Value {
@@ -172,6 +191,9 @@ pub(crate) fn task(t: &TaskSpec, defaults: bool) -> Value {
     }
     if let Some(driver) = &t.log_driver {
         out["LogDriver"] = json!({"Name": driver});
+        if !t.log_options.is_empty() {
+            out["LogDriver"]["Options"] = json!(t.log_options);
+        }
     }
     out
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use skep_types::container::{ContainerConfig, HostConfig, MountPoint};
+use skep_types::spec::Ulimit;
 
 use crate::error::{Result, invalid};
 
@@ -219,8 +220,9 @@ pub fn config(inputs: &Inputs<'_>) -> Result<Value> {
             "args": inputs.args,
             "env": environment(inputs.config, inputs.hostname),
             "cwd": cwd,
-            "noNewPrivileges": false,
+            "noNewPrivileges": host.no_new_privileges,
             "oomScoreAdj": host.oom_score_adj,
+            "rlimits": rlimits(&host.ulimits),
         },
         "root": {"path": inputs.rootfs, "readonly": host.readonly_rootfs},
         "hostname": inputs.hostname,
@@ -234,6 +236,14 @@ pub fn config(inputs: &Inputs<'_>) -> Result<Value> {
             "readonlyPaths": readonly,
         },
     }))
+}
+
+/// Limits as the kernel names them; -1 is none.
+fn rlimits(ulimits: &[Ulimit]) -> Value {
+    let limit = |n: i64| u64::try_from(n).unwrap_or(u64::MAX);
+    let one =
+        |u: &Ulimit| json!({"type": format!("RLIMIT_{}", u.name.to_uppercase()), "soft": limit(u.soft), "hard": limit(u.hard)});
+    ulimits.iter().map(one).collect()
 }
 
 fn resources(host: &HostConfig) -> Value {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Time;
 use crate::health::{Health, HealthConfig};
-use crate::spec::{Labels, Mount, Protocol};
+use crate::spec::{Labels, Mount, Protocol, Ulimit};
 
 /// What a container runs; the image's configuration is already merged in once the container exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -157,6 +157,9 @@ pub struct HostConfig {
     /// Resolver options.
     #[serde(default)]
     pub dns_options: Vec<String>,
+    /// `json-file`, which is the default when empty, or `none`.
+    #[serde(default)]
+    pub log_driver: String,
     /// Options of the json-file log (`max-size`, `max-file`).
     #[serde(default)]
     pub log_opts: BTreeMap<String, String>,
@@ -175,6 +178,15 @@ pub struct HostConfig {
     /// Adjustment of the kernel's out-of-memory score.
     #[serde(default)]
     pub oom_score_adj: i32,
+    /// Groups of the user besides its own, by name or number.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Limits of its processes.
+    #[serde(default)]
+    pub ulimits: Vec<Ulimit>,
+    /// Its processes never gain rights by running a set-id program.
+    #[serde(default)]
+    pub no_new_privileges: bool,
 }
 
 /// A network that a new container joins.

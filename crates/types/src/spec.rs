@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::file::FileRef;
-use crate::health::HealthConfig;
 use crate::{Ipv4Net, NetworkId, Secret};
+
+mod container;
+
+pub use container::{ContainerSpec, DnsConfig, Mount, MountKind, Ulimit};
 
 /// Labels of any object.
 pub type Labels = BTreeMap<String, String>;
@@ -230,105 +232,9 @@ pub struct TaskSpec {
     /// Log driver, if one is asked for; only nodes that have it are used.
     #[serde(default)]
     pub log_driver: Option<String>,
-}
-
-/// A container of a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct ContainerSpec {
-    /// Image reference, with digest when it was pinned.
-    pub image: String,
-    /// Labels of the container.
+    /// Its options.
     #[serde(default)]
-    pub labels: Labels,
-    /// Replaces the image's ENTRYPOINT.
-    #[serde(default)]
-    pub command: Vec<String>,
-    /// Replaces the image's CMD.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// Host name inside; empty means the short container id.
-    #[serde(default)]
-    pub hostname: String,
-    /// `KEY=value` (or `KEY`, which removes a variable of the image).
-    #[serde(default)]
-    pub env: Vec<String>,
-    /// Working directory.
-    #[serde(default)]
-    pub dir: String,
-    /// `user[:group]`.
-    #[serde(default)]
-    pub user: String,
-    /// Pseudo-terminal.
-    #[serde(default)]
-    pub tty: bool,
-    /// Keep standard input open.
-    #[serde(default)]
-    pub open_stdin: bool,
-    /// Root filesystem read-only.
-    #[serde(default)]
-    pub read_only: bool,
-    /// Mounts.
-    #[serde(default)]
-    pub mounts: Vec<Mount>,
-    /// Signal that asks it to stop; empty means the image's or SIGTERM.
-    #[serde(default)]
-    pub stop_signal: String,
-    /// Time between the stop signal and SIGKILL; absent means 10 s.
-    #[serde(default)]
-    pub stop_grace: Option<Duration>,
-    /// Health check; absent takes the image's.
-    #[serde(default)]
-    pub health: Option<HealthConfig>,
-    /// Extra lines of /etc/hosts in the form `IP name`.
-    #[serde(default)]
-    pub hosts: Vec<String>,
-    /// A small init as pid 1; accepted only when false or absent until it is built.
-    #[serde(default)]
-    pub init: Option<bool>,
-    /// Secrets and configs that it gets, in the order given within each kind.
-    #[serde(default)]
-    pub files: Vec<FileRef>,
-}
-
-/// Kind of a mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MountKind {
-    /// A directory or file of the host.
-    Bind,
-    /// A volume of the node.
-    Volume,
-    /// Memory.
-    Tmpfs,
-}
-
-/// A mount of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// What kind.
-    pub kind: MountKind,
-    /// Host path or volume name; empty for tmpfs and anonymous volumes.
-    #[serde(default)]
-    pub source: String,
-    /// Absolute path inside.
-    pub target: String,
-    /// Not writable.
-    #[serde(default)]
-    pub read_only: bool,
-    /// Labels for a volume created by this mount.
-    #[serde(default)]
-    pub volume_labels: Labels,
-    /// Driver of a volume, if another than `local` is asked for; only nodes that have it are used.
-    #[serde(default)]
-    pub volume_driver: Option<String>,
-    /// Do not copy the image's content into a new volume.
-    #[serde(default)]
-    pub no_copy: bool,
-    /// Size limit of a tmpfs in bytes; 0 is unlimited.
-    #[serde(default)]
-    pub tmpfs_size: u64,
-    /// Mode of a tmpfs; 0 means 1777.
-    #[serde(default)]
-    pub tmpfs_mode: u32,
+    pub log_options: BTreeMap<String, String>,
 }
 
 /// Limits and reservations. Zero means none.

@@ -17,6 +17,7 @@ mod logs;
 mod machine;
 mod modes;
 mod names;
+mod options;
 mod placement;
 mod refusals;
 mod registry;

@@ -7,7 +7,7 @@ use skep_types::host::ImageInfo;
 use skep_types::names;
 use skep_types::spec::{MountKind, Protocol};
 
-use super::{Container, Record};
+use super::{Container, NO_LOG, Record};
 use crate::Engine;
 use crate::error::{Result, conflict, internal, invalid};
 use crate::oci::{capabilities, merge_env};
@@ -260,6 +260,14 @@ fn validate(request: &CreateContainer) -> Result<()> {
         return Err(invalid("config cannot be empty in order to create a container"));
     }
     super::files::check(&request.files)?;
+    if !(-1000..=1000).contains(&host.oom_score_adj) {
+        return Err(invalid(format!("Invalid value {}, range for oom score adj is [-1000, 1000]", host.oom_score_adj)));
+    }
+    let known = |key: &str| matches!(key, "max-size" | "max-file");
+    if let Some(key) = host.log_opts.keys().find(|k| host.log_driver == NO_LOG || !known(k)) {
+        let driver = if host.log_driver.is_empty() { "json-file" } else { &host.log_driver };
+        return Err(invalid(format!("unknown log opt '{key}' for {driver} log driver")));
+    }
     if host.memory > 0 && host.memory < MIN_MEMORY {
         return Err(invalid("Minimum memory limit allowed is 6MB"));
     }

@@ -9,7 +9,7 @@ use skep_types::file::Bytes;
 use skep_types::health::Health;
 
 use super::network::{endpoint_infos, own_addresses, ports};
-use super::{Container, Record, etc, files};
+use super::{Container, NO_LOG, Record, etc, files};
 use crate::Engine;
 use crate::error::{Code, EngineError, Result, conflict, internal, invalid};
 use crate::files::write_json;
@@ -202,9 +202,10 @@ impl Engine {
             spec,
             user: info.config.user.clone(),
             tty: info.config.tty,
+            groups: info.host.groups.clone(),
             open_stdin: info.config.open_stdin,
             stdin_once: info.config.stdin_once,
-            log: Some(LogConfig {
+            log: (info.host.log_driver != NO_LOG).then_some(LogConfig {
                 path: PathBuf::from(&info.log_path),
                 max_size: option("max-size").map_or(Ok(0), |s| parse_size(s))?,
                 max_files: option("max-file")

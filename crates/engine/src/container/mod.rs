@@ -23,6 +23,9 @@ use tokio::sync::watch;
 
 pub use attach::AttachStream;
 pub use exec::ExecTable;
+
+/// The log driver that keeps nothing.
+pub const NO_LOG: &str = "none";
 pub(crate) use exit::found_exit;
 
 use crate::error::{Result, internal};

@@ -81,6 +81,9 @@ pub struct ShimConfig {
     pub spec: serde_json::Value,
     /// `user[:group]` by name or number; empty is root.
     pub user: String,
+    /// Groups besides the user's own, by name or number.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// Pseudo-terminal.
     pub tty: bool,
     /// Standard input is a pipe.

@@ -52,11 +52,12 @@ pub(crate) fn begin(bundle: &Path, config: &ShimConfig, request: &ExecRequest) -
         return Err(ShimError("exec: the id has characters other than letters and digits".to_owned()));
     }
     let user = if request.user.is_empty() { &config.user } else { &request.user };
-    let identity = users::resolve(&config.rootfs, user)?;
+    let identity = users::resolve(&config.rootfs, user, &config.groups)?;
     let cwd = if request.cwd.is_empty() { "/" } else { &request.cwd };
     let mut process = json!({
         "terminal": request.tty, "args": request.args, "env": request.env, "cwd": cwd,
-        "user": {"uid": 0, "gid": 0}, "noNewPrivileges": false,
+        "user": {"uid": 0, "gid": 0}, "noNewPrivileges": config.spec["process"]["noNewPrivileges"],
+        "rlimits": config.spec["process"]["rlimits"],
     });
     set_identity(&mut process, &identity);
     let file = |suffix: &str| bundle.join(format!("x{short}.{suffix}"));

@@ -24,7 +24,7 @@ pub(crate) fn runtime_id(id: &str) -> &str {
 
 /// Creates the container; its first process waits for `start`.
 pub(crate) fn create(bundle: &Path, config: &ShimConfig) -> Result<(Container, Session), ShimError> {
-    let identity = users::resolve(&config.rootfs, &config.user)?;
+    let identity = users::resolve(&config.rootfs, &config.user, &config.groups)?;
     let mut spec = config.spec.clone();
     set_identity(&mut spec["process"], &identity);
     let file = bundle.join("config.json");

@@ -29,12 +29,24 @@ fn read(root: &Path, path: &str) -> String {
     text
 }
 
-/// Resolves `user[:group]`, by name or number; empty is root.
+/// Resolves `user[:group]`, by name or number; empty is root. `more` are groups that it has besides.
 ///
 /// # Errors
 /// With Docker's texts when a name is unknown.
-pub(crate) fn resolve(root: &Path, user: &str) -> Result<Identity, ShimError> {
-    resolve_in(&read(root, "/etc/passwd"), &read(root, "/etc/group"), user)
+pub(crate) fn resolve(root: &Path, user: &str, more: &[String]) -> Result<Identity, ShimError> {
+    let group = read(root, "/etc/group");
+    let mut identity = resolve_in(&read(root, "/etc/passwd"), &group, user)?;
+    for wanted in more {
+        identity.groups.push(group_id(&group, wanted)?);
+    }
+    Ok(identity)
+}
+
+fn group_id(group: &str, wanted: &str) -> Result<u32, ShimError> {
+    let mut groups = group.lines().map(|l| l.split(':').collect::<Vec<_>>()).filter(|f| f.len() >= 3);
+    let by_name = groups.find(|f| f[0] == wanted).and_then(|f| f[2].parse().ok());
+    let unknown = || ShimError(format!("unable to find group {wanted}: no matching entries in group file"));
+    by_name.or_else(|| wanted.parse().ok()).ok_or_else(unknown)
 }
 
 fn resolve_in(passwd: &str, group: &str, user: &str) -> Result<Identity, ShimError> {
@@ -52,10 +64,7 @@ fn resolve_in(passwd: &str, group: &str, user: &str) -> Result<Identity, ShimErr
     };
     let groups: Vec<Vec<&str>> = group.lines().map(|l| l.split(':').collect()).filter(|f: &Vec<_>| f.len() >= 3).collect();
     if let Some(wanted) = wanted_group.filter(|g| !g.is_empty()) {
-        let by_name = groups.iter().find(|f| f[0] == wanted).and_then(|f| f[2].parse().ok());
-        let gid = by_name
-            .or_else(|| wanted.parse().ok())
-            .ok_or_else(|| ShimError(format!("unable to find group {wanted}: no matching entries in group file")))?;
+        let gid = group_id(group, wanted)?;
         return Ok(Identity { uid, gid, groups: Vec::new(), home: home.to_owned() });
     }
     let member = |f: &&Vec<&str>| !login.is_empty() && f.len() >= 4 && f[3].split(',').any(|m| m == login);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use skep_api::{ApiResult, DaemonInfo, Distribution, NewNetwork, Stdio, Upload, WaitCondition, Waited};
-use skep_engine::container::{AttachStream, WaitFor};
-use skep_engine::error::{internal, not_found};
+use skep_engine::container::{AttachStream, NO_LOG, WaitFor};
+use skep_engine::error::{internal, invalid, not_found};
 use skep_engine::net::{LocalNetwork, LocalNetworkSpec};
 use skep_engine::{Engine, logs};
 use skep_types::Time;
@@ -123,7 +123,11 @@ impl skep_api::Engine for EngineApi {
 
     fn logs(&self, target: &str, options: LogOptions) -> ApiResult<mpsc::Receiver<LogRecord>> {
         let container = self.engine.find(target)?;
-        let path = container.info().log_path.into();
+        let info = container.info();
+        if info.host.log_driver == NO_LOG {
+            return Err(invalid("configured logging driver does not support reading"));
+        }
+        let path = info.log_path.into();
         Ok(logs::stream(path, options, move || container.is_running()))
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use skep_agent::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started, Turn};
 use skep_engine::Engine;
-use skep_engine::container::Phase;
+use skep_engine::container::{NO_LOG, Phase};
 use skep_engine::logs;
 use skep_types::TaskId;
 use skep_types::container::{
@@ -37,8 +37,9 @@ const LOG_POLL: Duration = Duration::from_millis(100);
 /// Records that are read ahead.
 const LOG_QUEUE: usize = 64;
 /// The drivers that the engine has.
-const DRIVERS: [(&str, &str); 6] = [
+const DRIVERS: [(&str, &str); 7] = [
     ("Log", "json-file"),
+    ("Log", "none"),
     ("Network", "bridge"),
     ("Network", "host"),
     ("Network", "null"),
@@ -250,6 +251,18 @@ impl EngineExecutor {
                 nano_cpus: spec.resources.limit_nano_cpus,
                 pids_limit: spec.resources.limit_pids,
                 readonly_rootfs: c.read_only,
+                log_driver: spec.log_driver.clone().unwrap_or_default(),
+                log_opts: spec.log_options.clone(),
+                groups: c.groups.clone(),
+                dns: c.dns.nameservers.clone(),
+                dns_search: c.dns.search.clone(),
+                dns_options: c.dns.options.clone(),
+                sysctls: c.sysctls.clone(),
+                cap_add: c.cap_add.clone(),
+                cap_drop: c.cap_drop.clone(),
+                ulimits: c.ulimits.clone(),
+                oom_score_adj: c.oom_score_adj,
+                no_new_privileges: c.no_new_privileges,
                 extra_hosts: c
                     .hosts
                     .iter()
@@ -382,7 +395,11 @@ impl Executor for EngineExecutor {
                     return;
                 }
             };
-            let path = container.info().log_path.into();
+            let info = container.info();
+            if info.host.log_driver == NO_LOG {
+                return;
+            }
+            let path = info.log_path.into();
             let mut records = logs::stream(path, options, move || container.is_running());
             while let Some(record) = records.recv().await {
                 if tx.send(record).await.is_err() {
