@@ -104,8 +104,9 @@ fn task(i: u128, nodes: u128) -> Task {
     }
 }
 
-/// Resident memory of this process in MiB.
+/// Resident memory of this process in MiB, once free memory is given back as the daemon does from time to time.
 fn resident() -> u64 {
+    skep_linux::memory::trim();
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"));
     line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
@@ -129,6 +130,7 @@ async fn write(raft: &Raft, ops: Vec<Op>) -> Result<(), String> {
 
 /// Runs it in a directory that is empty; a second process runs the restart, so that its memory is its own.
 pub(crate) fn run(dir: &Path, options: &[&str]) -> Result<(), String> {
+    skep_linux::memory::keep_until_trimmed();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| format!("start tokio: {e}"))?;
     match options {
         ["--again"] => runtime.block_on(again(dir)),

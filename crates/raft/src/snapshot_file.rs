@@ -30,6 +30,9 @@ fn nonce(prefix: &[u8; 16], number: u64) -> [u8; NONCE] {
     out
 }
 
+/// Chunks that are written before they are made durable.
+const SYNC_CHUNKS: u64 = 4;
+
 /// Writes a snapshot, chunk by chunk.
 pub(crate) struct Writer {
     file: Box<dyn StorageFile>,
@@ -79,7 +82,8 @@ impl Writer {
         self.file.write_at(self.at, &self.buf)?;
         self.at += self.buf.len() as u64;
         self.buf.clear();
-        Ok(())
+        // Else the log's own syncs, on which writers wait, would queue behind hundreds of megabytes at the end.
+        if self.number % SYNC_CHUNKS == 0 { self.file.sync() } else { Ok(()) }
     }
 
     /// Writes what is left and makes the contents durable; the name is the caller's.
