@@ -156,3 +156,36 @@ fn a_node_is_emptied_as_its_services_are_updated() {
     println!("{} requests answered, the longest in {:?}", tally.answered, tally.longest);
     assert_eq!(tally.failed, 0, "{tally:#?}");
 }
+
+#[test]
+fn a_crash_loop_fills_no_disk() {
+    needs!();
+    let Some(bed) = with_busybox(52, 1) else { return };
+    let m = |args: &str| bed.d("manager", args);
+    let _ = m("swarm update --task-history-limit 2 --snapshot-interval 100").ok();
+    let _ = m("service create -d --name loop --replicas 2 --restart-delay 0s busybox false").ok();
+    let data = bed.host("manager").data_root(&bed.playground.place);
+    let entries = |dir: &str| std::fs::read_dir(data.join(dir)).map_or(0, Iterator::count);
+    // Of each replica the one at work, two old ones, and what is being made or removed at this moment.
+    let most = 2 * (1 + 2 + 2);
+    let mut seen = BTreeSet::new();
+    wait("a hundred crashes", 4 * LONG, || {
+        let now = m("ps -aq").out;
+        seen.extend(now.lines().map(str::to_owned));
+        assert!(now.lines().count() <= most, "{now}");
+        that(seen.len() >= 100, seen.len().to_string())
+    });
+    wait("a snapshot, and a log that is short", LONG, || {
+        let status = bed.api("manager", "GET", "/skep/v1/swarm/status", None)?;
+        let (index, log) = (&status["Snapshot"]["Index"], &status["LogBytes"]);
+        that(index.as_u64() > Some(0) && log.as_u64() < Some(8 << 20), status.to_string())
+    });
+    for dir in ["containers", "swarm/worker/tasks"] {
+        assert!((1..=most).contains(&entries(dir)), "{dir}: {}", entries(dir));
+    }
+    let _ = m("service rm loop").ok();
+    wait("nothing to be left", LONG, || {
+        let left = (entries("containers"), entries("swarm/worker/tasks"));
+        that(left == (0, 0), format!("{left:?}"))
+    });
+}
