@@ -127,6 +127,7 @@ impl Manager {
             heard: Heard::default(),
             planes,
             followed: Default::default(),
+            turns: Default::default(),
             logs: Default::default(),
             statuses: tx,
             stop: watch::channel(false).0,

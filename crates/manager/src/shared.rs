@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) planes: Planes,
     /// Which changes the agents' networks follow.
     pub(crate) followed: Followed,
+    /// Held by whoever makes a decision again.
+    pub(crate) turns: tokio::sync::Mutex<()>,
     /// Logs on their way to clients.
     pub(crate) logs: Broker,
     pub(crate) statuses: mpsc::Sender<Batch>,
@@ -101,12 +103,13 @@ impl Shared {
         self.write(&Transaction::new(self.clock.now(), vec![], ops)).await
     }
 
-    /// Makes a decision from the tables and writes it; makes it again if the tables changed under it.
+    /// Makes a decision from the tables and writes it; makes it again if the tables changed under it. Those that must be made
+    /// again wait for each other: many that want the next address of one network would else all take the same one, each time.
     pub(crate) async fn decide<T, E: From<WriteError>>(
         &self,
         mut f: impl FnMut(&Store) -> Result<(Transaction, T), E>,
     ) -> Result<T, E> {
-        let mut last = None;
+        let (mut last, mut turn) = (None, None);
         for _ in 0..ATTEMPTS {
             let (t, out) = f(&self.store())?;
             if t.ops.is_empty() {
@@ -114,7 +117,12 @@ impl Shared {
             }
             match self.write(&t).await {
                 Ok(()) => return Ok(out),
-                Err(e @ WriteError::Refused(_)) => last = Some(e),
+                Err(e @ WriteError::Refused(_)) => {
+                    last = Some(e);
+                    if turn.is_none() {
+                        turn = Some(self.turns.lock().await);
+                    }
+                }
                 Err(e) => return Err(e.into()),
             }
         }

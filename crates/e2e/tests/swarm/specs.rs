@@ -356,3 +356,25 @@ fn a_service_without_a_name_gets_one() {
     let is_name = |n: &&str| n.split_once('_').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
     assert!(names.len() == 2 && names[0] != names[1] && names.iter().all(is_name), "{names:?}");
 }
+
+/// Each takes the next address of the same network: none may be refused for the others.
+#[test]
+fn many_services_are_created_on_one_network_at_once() {
+    needs!();
+    let bed = Bed::swarm(53, 1, 1);
+    let _ = bed.d("manager", "network create -d overlay back").ok();
+    let create = |n: usize| {
+        let spec = json!({
+            "Name": format!("s{n}"), "Mode": {"Replicated": {"Replicas": 0}},
+            "TaskTemplate": {"ContainerSpec": {"Image": "ws:1.0"}, "Networks": [{"Target": "back"}]},
+        });
+        bed.api("manager", "POST", "/services/create", Some(&spec))
+    };
+    let failed: Vec<String> = std::thread::scope(|s| {
+        let create = &create;
+        let all: Vec<_> = (0..48).map(|n| s.spawn(move || create(n))).collect();
+        all.into_iter().filter_map(|t| t.join().expect("no panic").err()).collect()
+    });
+    assert_eq!(failed, Vec::<String>::new());
+    assert_eq!(bed.api("manager", "GET", "/services", None).expect("services").as_array().map(Vec::len), Some(48));
+}
