@@ -242,7 +242,7 @@ fn misused(program: &str, command: &Command, path: &str, stop: read::Stop) -> Fa
             Failure::with(125, format!("{text}{hint}\n\nUsage:  {usage}\n\nRun {more}"))
         }
         read::Stop::Arity(what) => {
-            let word = if what.contains("at least") { "See" } else { "Run" };
+            let word = if what.contains("at least") && !what.contains("at most") { "See" } else { "Run" };
             Failure::new(format!("{program}: '{program} {path}' {what}\n\nUsage:  {usage}\n\n{word} {more}"))
         }
     }

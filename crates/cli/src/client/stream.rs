@@ -68,6 +68,12 @@ impl Stream {
         self.fetch().await
     }
 
+    /// Whether nothing more has come yet: the time to show what there is.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     async fn fetch(&mut self) -> Result<Option<Bytes>, ClientError> {
         while let Some(frame) = self.body.frame().await {
             let frame = frame.map_err(|e| self.source.because(&e.to_string()))?;

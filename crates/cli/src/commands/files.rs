@@ -182,18 +182,25 @@ async fn ls(app: &App, m: &Matches, kind: &str) -> Result<u8, Failure> {
 }
 
 /// One for people; a config with its bytes.
-fn shown(v: &Value) -> String {
+fn shown(kind: &str, v: &Value) -> String {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let at = |v: &Value| v.as_str().and_then(parse).map(pretty).unwrap_or_default();
-    let mut out = format!("ID:\t\t\t{}\nName:\t\t\t{}\n", text(&v["ID"]), text(&v["Spec"]["Name"]));
+    // The stock client sets secrets and configs differently.
+    let secret = kind == "secrets";
+    let mut out = if secret {
+        format!("ID:              {}\nName:              {}\n", text(&v["ID"]), text(&v["Spec"]["Name"]))
+    } else {
+        format!("ID:\t\t\t{}\nName:\t\t\t{}\n", text(&v["ID"]), text(&v["Spec"]["Name"]))
+    };
     if let Some(labels) = v["Spec"]["Labels"].as_object().filter(|l| !l.is_empty()) {
         out += "Labels:\n";
         out += &labels.iter().map(|(k, v)| format!(" - {k}={}\n", text(v))).collect::<String>();
     }
-    if let Some(driver) = v["Spec"]["Driver"]["Name"].as_str() {
-        out += &format!("Driver:\t\t\t{driver}\n");
+    if secret {
+        out += &format!("Driver:            {}\n", text(&v["Spec"]["Driver"]["Name"]));
     }
-    out += &format!("Created at:            \t{}\nUpdated at:            \t{}\n", at(&v["CreatedAt"]), at(&v["UpdatedAt"]));
+    let space = if secret { "        " } else { "            \t" };
+    out += &format!("Created at:{space}{}\nUpdated at:{space}{}\n", at(&v["CreatedAt"]), at(&v["UpdatedAt"]));
     if let Some(data) = v["Spec"]["Data"].as_str().and_then(|d| STANDARD.decode(d).ok()) {
         out += &format!("Data:\n{}\n", String::from_utf8_lossy(&data));
     }
@@ -207,7 +214,7 @@ async fn look(app: &App, m: &Matches, kind: &str) -> Result<u8, Failure> {
             return Err(Failure::new("--format is incompatible with human friendly format"));
         }
         for name in m.args() {
-            print(&shown(&client.call("GET", &format!("/{kind}/{}", escape(name)), None).await?))?;
+            print(&shown(kind, &client.call("GET", &format!("/{kind}/{}", escape(name)), None).await?))?;
         }
         return Ok(0);
     }
@@ -251,7 +258,10 @@ mod tests {
 
     #[test]
     fn a_config_shows_its_bytes() {
-        let text = shown(&json!({"ID": "i", "Spec": {"Name": "c", "Data": "aGVsbG8="}, "CreatedAt": "2026-01-01T00:00:00Z"}));
+        let text = shown(
+            "configs",
+            &json!({"ID": "i", "Spec": {"Name": "c", "Data": "aGVsbG8="}, "CreatedAt": "2026-01-01T00:00:00Z"}),
+        );
         assert!(
             text.contains("Data:\nhello\n") && text.contains("Created at:            \t2026-01-01 00:00:00 +0000 utc"),
             "{text}"

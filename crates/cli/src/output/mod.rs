@@ -4,6 +4,7 @@ pub mod human;
 pub mod indent;
 pub mod list;
 pub mod natural;
+pub mod order;
 pub mod table;
 pub mod time;
 

@@ -76,6 +76,8 @@ fn a_swarm_and_a_service_by_the_own_client() {
         &["node", "ls", "-q"],
         &["node", "ls", "--format", "{{.Hostname}}|{{.Status}}|{{.TLSStatus}}"],
         &["node", "inspect", "--pretty", "worker1"],
+        &["node", "inspect", "manager", "worker1"],
+        &["service", "inspect", "ws"],
         &["node", "ps", "worker1"],
         &["service", "ls"],
         &["service", "ls", "--format", "json"],

@@ -11,6 +11,41 @@ use crate::output::print_bytes;
 /// Longest frame that is taken; daemons send pieces of 32 KiB, a line of a log may be larger.
 const MAX_FRAME: usize = 64 << 20;
 
+/// Most that is kept before it is written.
+const MAX_KEPT: usize = 64 << 10;
+
+/// Output that is written in pieces of some size while more is there to come, and at once when nothing is.
+#[derive(Debug, Default)]
+pub(crate) struct Buffered {
+    errors: bool,
+    kept: Vec<u8>,
+}
+
+impl Buffered {
+    /// Where to put bytes of a stream: 2 is standard error, everything else standard output. Their order is kept.
+    pub(crate) fn of(&mut self, stream: u8) -> Result<&mut Vec<u8>, Failure> {
+        if self.errors != (stream == 2) {
+            self.flush()?;
+            self.errors = stream == 2;
+        }
+        Ok(&mut self.kept)
+    }
+
+    /// Writes what is kept, if it is much or nothing more is coming.
+    pub(crate) fn settle(&mut self, idle: bool) -> Result<(), Failure> {
+        if idle || self.kept.len() > MAX_KEPT { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what is kept.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        let bytes = std::mem::take(&mut self.kept);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        to(if self.errors { 2 } else { 1 }, &bytes)
+    }
+}
+
 fn to(stream: u8, bytes: &[u8]) -> Result<(), Failure> {
     match stream {
         2 => {
@@ -20,6 +55,13 @@ fn to(stream: u8, bytes: &[u8]) -> Result<(), Failure> {
         }
         3 => Err(Failure::new(format!("error from daemon in stream: {}", String::from_utf8_lossy(bytes).trim_end()))),
         _ => print_bytes(bytes),
+    }
+}
+
+impl Drop for Buffered {
+    fn drop(&mut self) {
+        // What came before a failure is shown; another failure here has nobody to tell.
+        let _ = self.flush();
     }
 }
 
@@ -34,10 +76,17 @@ pub(crate) async fn copy(mut stream: Stream, tty: bool) -> Result<u8, Failure> {
         }
         return Ok(0);
     }
+    let mut out = Buffered::default();
     while let Some(head) = stream.exactly(8).await? {
         let Some(bytes) = stream.exactly(length(&head)?).await? else { break };
-        to(head[0], &bytes)?;
+        if head[0] == 3 {
+            out.flush()?;
+            to(3, &bytes)?;
+        }
+        out.of(head[0])?.extend_from_slice(&bytes);
+        out.settle(stream.is_idle())?;
     }
+    out.flush()?;
     Ok(0)
 }
 

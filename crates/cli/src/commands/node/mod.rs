@@ -12,6 +12,7 @@ use crate::grammar::{Arity, Command, Matches};
 use crate::options;
 use crate::output::human::title;
 use crate::output::list::{self, List};
+use crate::output::order::ordered;
 use crate::output::{natural, print};
 use crate::progress::drain;
 
@@ -187,7 +188,7 @@ async fn inspect_nodes(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let fetch = async |name: &str| {
         let id = resolve(client, name).await?;
-        Ok(client.text(&format!("/nodes/{}", escape(&id))).await?)
+        Ok(ordered(&client.text(&format!("/nodes/{}", escape(&id))).await?))
     };
     if m.on("pretty") {
         if m.given("format") {

@@ -11,6 +11,7 @@ use crate::grammar::Matches;
 use crate::options::{filters, filters_and};
 use crate::output::human::short_id;
 use crate::output::list::{self, List};
+use crate::output::order::ordered;
 use crate::output::{natural, print};
 
 const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.Mode}}\t{{.Replicas}}\t{{.Image}}\t{{.Ports}}";
@@ -171,7 +172,7 @@ pub(super) async fn inspect(app: &App, m: &Matches) -> Result<u8, Failure> {
     }
     let fetch = async |name: &str| {
         let path = query(&format!("/services/{}", escape(name)), &[("insertDefaults", "true")]);
-        client.text(&path).await.map_err(|e| missing("service", name, e))
+        client.text(&path).await.map(|t| ordered(&t)).map_err(|e| missing("service", name, e))
     };
     show(m.args(), m.text("format").or_else(|| app.config.text("serviceInspectFormat")), fetch).await
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::app::{App, Failure};
 use crate::client::{Client, ClientError, Stream, escape, query};
+use crate::commands::container::output::Buffered;
 use crate::commands::system::moment;
 use crate::commands::tasks::Names;
 use crate::grammar::Matches;
 use crate::output::human::short_id;
-use crate::output::print_bytes;
 
 /// Longest frame of output; daemons send 16 KiB and less, but lines of any length are one.
 const MAX_FRAME: usize = 64 << 20;
@@ -45,9 +45,8 @@ impl Sources<'_> {
     }
 }
 
-/// A line's attributes and the rest: `k=v,k=v message`, the values escaped as in a URL.
-fn details(line: &str) -> (BTreeMap<String, String>, &str) {
-    let (all, rest) = line.split_once(' ').unwrap_or((line, ""));
+/// A line's attributes, `k=v,k=v` with values escaped as in a URL.
+fn details(all: &str) -> BTreeMap<String, String> {
     let plain = |t: &str| {
         let mut bytes = Vec::with_capacity(t.len());
         let mut from = t.bytes();
@@ -62,30 +61,39 @@ fn details(line: &str) -> (BTreeMap<String, String>, &str) {
         }
         String::from_utf8_lossy(&bytes).into_owned()
     };
-    (all.split(',').filter_map(|p| p.split_once('=')).map(|(k, v)| (plain(k), plain(v))).collect(), rest)
+    all.split(',').filter_map(|p| p.split_once('=')).map(|(k, v)| (plain(k), plain(v))).collect()
 }
 
-/// Writes one line with where it comes from.
-async fn line(sources: &mut Sources<'_>, text: &str) -> Result<String, Failure> {
-    let (stamp, rest) = if sources.m.on("timestamps") {
-        text.split_once(' ').map_or((String::new(), text), |(s, r)| (format!("{s} "), r))
-    } else {
-        (String::new(), text)
-    };
-    let (mut about, message) = details(rest);
+/// Up to the first space, and what follows it.
+fn cut(line: &[u8]) -> (&[u8], &[u8]) {
+    let at = line.iter().position(|b| *b == b' ').unwrap_or(line.len());
+    (&line[..at], line.get(at + 1..).unwrap_or_default())
+}
+
+/// Writes one line with where it comes from. The message's bytes stay as they are.
+async fn line(sources: &mut Sources<'_>, text: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
+    let (stamp, rest) = if sources.m.on("timestamps") { cut(text) } else { (&[][..], text) };
+    let (about, message) = cut(rest);
+    let mut about = details(&String::from_utf8_lossy(about));
     let mut take = |what: &str| about.remove(&format!("com.docker.swarm.{what}.id")).unwrap_or_default();
     let (node, service, task) = (take("node"), take("service"), take("task"));
     if task.is_empty() {
-        return Ok(text.to_owned());
+        out.extend_from_slice(text);
+        return Ok(());
     }
     let name = sources.name(&node, &service, &task).await?;
     sources.width = sources.width.max(name.chars().count());
-    let more = if sources.m.on("details") && !about.is_empty() {
-        about.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",") + " "
-    } else {
-        String::new()
-    };
-    Ok(format!("{stamp}{name:<width$}    | {more}{message}", width = sources.width))
+    if !stamp.is_empty() {
+        out.extend_from_slice(stamp);
+        out.push(b' ');
+    }
+    out.extend_from_slice(format!("{name:<width$}    | ", width = sources.width).as_bytes());
+    if sources.m.on("details") && !about.is_empty() {
+        let all: Vec<String> = about.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        out.extend_from_slice(format!("{} ", all.join(",")).as_bytes());
+    }
+    out.extend_from_slice(message);
+    Ok(())
 }
 
 pub(super) async fn logs(app: &App, m: &Matches) -> Result<u8, Failure> {
@@ -132,26 +140,26 @@ pub(super) async fn logs(app: &App, m: &Matches) -> Result<u8, Failure> {
 }
 
 async fn shown(mut stream: Stream, mut sources: Sources<'_>) -> Result<u8, Failure> {
+    let mut out = Buffered::default();
     while let Some(head) = stream.exactly(8).await? {
         let length = usize::try_from(u32::from_be_bytes([head[4], head[5], head[6], head[7]])).unwrap_or(usize::MAX);
         if length > MAX_FRAME {
             return Err(Failure::new("the daemon sent a line of more than 64 MiB"));
         }
         let Some(bytes) = stream.exactly(length).await? else { break };
-        let text = String::from_utf8_lossy(&bytes);
-        for one in text.split_inclusive('\n') {
-            let shown = line(&mut sources, one.trim_end_matches('\n')).await? + "\n";
-            match head[0] {
-                1 => print_bytes(shown.as_bytes())?,
-                // Errors of the log itself come on a stream of their own.
-                3 => return Err(Failure::new(format!("Error grabbing logs: {}", one.trim_end()))),
-                _ => {
-                    use std::io::Write;
-                    let _ = std::io::stderr().write_all(shown.as_bytes());
-                }
-            }
+        // Errors of the log itself come on a stream of their own.
+        if head[0] == 3 {
+            out.flush()?;
+            return Err(Failure::new(format!("Error grabbing logs: {}", String::from_utf8_lossy(&bytes).trim_end())));
         }
+        let buffer = out.of(head[0])?;
+        for one in bytes.split_inclusive(|b| *b == b'\n') {
+            line(&mut sources, one.strip_suffix(b"\n").unwrap_or(one), buffer).await?;
+            buffer.push(b'\n');
+        }
+        out.settle(stream.is_idle())?;
     }
+    out.flush()?;
     Ok(0)
 }
 
@@ -161,9 +169,11 @@ mod tests {
 
     #[test]
     fn attributes_are_taken_off() {
-        let (about, message) = details("com.docker.swarm.node.id=n,a=b%2Cc GET / 200");
-        assert_eq!((about["com.docker.swarm.node.id"].as_str(), about["a"].as_str(), message), ("n", "b,c", "GET / 200"));
-        assert_eq!(details("x").1, "");
-        assert_eq!(details("a=%zz m").0["a"], "?");
+        let (about, message) = cut(b"com.docker.swarm.node.id=n,a=b%2Cc GET / 200");
+        assert_eq!(message, b"GET / 200");
+        let about = details(std::str::from_utf8(about).unwrap());
+        assert_eq!((about["com.docker.swarm.node.id"].as_str(), about["a"].as_str()), ("n", "b,c"));
+        assert_eq!(cut(b"x").1, b"");
+        assert_eq!(details("a=%zz")["a"], "?");
     }
 }
