@@ -112,3 +112,76 @@ impl ServerCertVerifier for Anybody {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::client::{Client, Endpoint};
+
+    /// A daemon that answers one ping over TLS and asks for the client's certificate; its address.
+    async fn daemon(config: rustls::ServerConfig) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            let mut asked = [0u8; 512];
+            let _ = stream.read(&mut asked).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 2\r\n\r\nOK").await;
+            let _ = stream.shutdown().await;
+        });
+        format!("tcp://{address}")
+    }
+
+    #[tokio::test]
+    async fn the_daemon_is_checked_and_the_client_shows_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&ca_key).unwrap();
+        let issuer = rcgen::Issuer::new(params, ca_key);
+        let issued = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let cert = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+            (cert, key)
+        };
+        let (server, server_key) = issued("127.0.0.1");
+        let (client, client_key) = issued("client");
+        let (ca_file, cert_file, key_file) =
+            (write("ca.pem", ca.pem()), write("cert.pem", client.pem()), write("key.pem", client_key.serialize_pem()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = || {
+            let mut roots = RootCertStore::empty();
+            roots.add(ca.der().clone()).unwrap();
+            let asks = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_client_cert_verifier(asks.build().unwrap())
+                .with_single_cert(vec![server.der().clone()], PrivateKeyDer::try_from(server_key.serialize_der()).unwrap())
+                .unwrap()
+        };
+        let ping =
+            async |tls: Tls, host: String| Client::new(Endpoint::parse(&host, Some(tls)).unwrap(), Vec::new()).ping().await;
+        let both = Tls::load(true, Some(&ca_file), Some(&cert_file), Some(&key_file)).unwrap();
+        assert_eq!(ping(both, daemon(config()).await).await.unwrap(), "1.41");
+        let unchecked = Tls::load(false, None, Some(&cert_file), Some(&key_file)).unwrap();
+        assert_eq!(ping(unchecked, daemon(config()).await).await.unwrap(), "1.41");
+        let stranger = Tls::load(true, Some(&cert_file), Some(&cert_file), Some(&key_file)).unwrap();
+        assert!(ping(stranger, daemon(config()).await).await.is_err(), "a daemon of another CA is not trusted");
+        let nobody = Tls::load(true, Some(&ca_file), None, None).unwrap();
+        assert!(ping(nobody, daemon(config()).await).await.is_err(), "the daemon wants a certificate");
+        assert!(Tls::load(true, None, None, None).unwrap_err().contains("--tlscacert"));
+        assert!(Tls::load(true, Some(&key_file), None, None).unwrap_err().contains("it holds none"));
+    }
+}

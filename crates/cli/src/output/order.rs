@@ -140,6 +140,15 @@ pub fn ordered(json: &str) -> String {
     out
 }
 
+/// Whether a field is left out by the stock client when it is empty, though daemons may write it.
+fn left_out(parent: &str, key: &str, value: &Value) -> bool {
+    match (parent, key) {
+        ("Engine", "Labels") => value.as_object().is_some_and(serde_json::Map::is_empty),
+        ("ContainerSpec", "OomScoreAdj") => value == 0,
+        _ => false,
+    }
+}
+
 fn write(value: &Value, key: &str, depth: usize, out: &mut String) {
     match value {
         _ if depth > MAX_DEPTH => out.push_str(&value.to_string()),
@@ -148,9 +157,7 @@ fn write(value: &Value, key: &str, depth: usize, out: &mut String) {
             // Labels and options are the user's: theirs stay in the order of the alphabet.
             let own = matches!(key, "Labels" | "Options" | "Sysctls" | "DriverOpts");
             let mut fields: Vec<(&String, &Value)> = map.iter().collect();
-            if key == "Engine" {
-                fields.retain(|(k, v)| *k != "Labels" || v.as_object().is_none_or(|l| !l.is_empty()));
-            }
+            fields.retain(|(k, v)| !left_out(key, k, v));
             if !own {
                 fields.sort_by_key(|(k, _)| rank(k));
             }
