@@ -234,7 +234,8 @@ fn misused(program: &str, command: &Command, path: &str, stop: read::Stop) -> Fa
         read::Stop::UnknownFlag(text, name) => {
             let all = crate::grammar::flags::of(command.flags);
             let near = suggest::near(&name, all.iter().map(|f| f.name));
-            let hint = if near.is_empty() || near.len() > 5 {
+            // Under its name, the stock client's words alone.
+            let hint = if program == "docker" || near.is_empty() || near.len() > 5 {
                 String::new()
             } else {
                 format!(" (did you mean --{}?)", near.join(", --"))
