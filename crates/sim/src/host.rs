@@ -1,6 +1,7 @@
 //! A simulated host: its daemon comes and goes, its disk and its containers stay. Does what the `node` crate does on a real
 //! one: which parts run, and how the role changes. Must never run two daemons at once.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -98,6 +99,13 @@ impl Host {
 
     pub(crate) fn manager(&self) -> Option<Arc<Manager>> {
         self.lock().manager.clone()
+    }
+
+    /// Whether its agent knows no manager of now: each that it knew was replaced while it was cut off. Nobody can find it, nor it
+    /// anybody; its operator has to join it again.
+    pub(crate) fn is_lost(&self, managers: &BTreeSet<&str>) -> bool {
+        let known = self.lock().agent.as_ref().map(Agent::managers);
+        known.is_some_and(|all| all.iter().all(|(_, addr)| !managers.contains(addr.as_str())))
     }
 
     pub(crate) fn handler(&self) -> Option<Arc<dyn Handler>> {

@@ -12,7 +12,12 @@ use crate::world::World;
 pub(crate) fn converged(world: &World) -> Result<(), String> {
     let leader = world.leader().ok_or("there is no leader")?;
     let store = leader.store();
+    let managers: BTreeSet<&str> = store.nodes().filter_map(|n| n.manager.as_ref().map(|m| m.addr.as_str())).collect();
+    let found_by_none = |h: &crate::host::Host| h.is_lost(&managers);
     for n in store.nodes() {
+        if world.hosts.iter().any(|h| h.node() == Some(n.id) && found_by_none(h)) {
+            continue;
+        }
         if n.spec.role != n.role || (n.role == Role::Manager) != n.manager.is_some() {
             return Err(format!("node {} is still changing its role", n.id));
         }
@@ -25,7 +30,7 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
             return Err(format!("host {:?} does not run what its role {:?} says", host.map(|h| &h.addr), n.role));
         }
     }
-    for (i, h) in world.hosts.iter().enumerate() {
+    for (i, h) in world.hosts.iter().enumerate().filter(|(_, h)| !found_by_none(h)) {
         if let Some(m) = h.manager() {
             let (a, b) = (m.store().applied(), store.applied());
             if a != b {
@@ -111,7 +116,7 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
         return Err(format!("task {} of a removed service is still there", t.id));
     }
     let mut found: BTreeSet<TaskId> = BTreeSet::new();
-    for (i, h) in world.hosts.iter().enumerate() {
+    for (i, h) in world.hosts.iter().enumerate().filter(|(_, h)| !found_by_none(h)) {
         for t in h.executor.running() {
             if !running.contains(&t) {
                 return Err(format!("host {i} runs a container of task {t}, which should not run"));
