@@ -37,12 +37,6 @@ pub(crate) fn one(d: &mut Draft<'_>, service: &Service, id: NodeId) {
     });
     let takes_tasks = node.as_ref().is_some_and(|n| n.takes_tasks());
     job::end_older(d, service, key);
-    if !service.spec.mode.is_job() {
-        // An update that came to an end elsewhere passes over a node that takes no tasks, and what an earlier one had begun there.
-        for t in slot(&d.work, service.id, key).overtaken() {
-            d.edit(t.id, |t| t.desired = TaskState::Shutdown);
-        }
-    }
     let s = slot(&d.work, service.id, key);
     if node.is_none() {
         // Not even its history is of use.

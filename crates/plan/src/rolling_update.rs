@@ -17,7 +17,7 @@ use skep_types::{ServiceId, Time, options};
 use crate::constraint::Constraint;
 use crate::create::{Place, create};
 use crate::draft::Draft;
-use crate::slot::{Slot, has_had_its_turn, slot, slots};
+use crate::slot::{Slot, has_had_its_turn, slots};
 use crate::{allocate, reaper, restart};
 
 /// Tasks that do not run yet come after all times.
@@ -117,14 +117,10 @@ fn runs_anew(store: &Store, service: ServiceId, current: u64, key: SlotKey) -> b
     store.tasks_of_slot(service, key).any(|t| t.is_wanted() && t.revision == current && t.status.state == TaskState::Running)
 }
 
-/// An update that is paused begins nothing more, but in a place that it, or one before it, has begun with start-first only the
-/// new task stays.
+/// An update that is paused begins nothing more, but in a place that it has begun with start-first only the new task stays.
 fn leave_one(d: &mut Draft<'_>, s: &Service) {
     let old = Old::of(&d.work, s, true);
-    let is_surplus = |t: &&Arc<Task>| {
-        let key = t.slot_key();
-        runs_anew(&d.work, s.id, s.revision, key) || slot(&d.work, s.id, key).overtaken().any(|o| o.id == t.id)
-    };
+    let is_surplus = |t: &&Arc<Task>| runs_anew(&d.work, s.id, s.revision, t.slot_key());
     let surplus: Vec<_> = old.all(&d.work).filter(is_surplus).map(|t| t.id).collect();
     for t in surplus {
         d.edit(t, |t| t.desired = TaskState::Shutdown);

@@ -32,12 +32,6 @@ impl Slot {
         self.tasks.iter().filter(|t| t.is_wanted())
     }
 
-    /// Tasks that are meant to live although a newer one runs in their place: it has replaced them, by whatever update.
-    pub(crate) fn overtaken(&self) -> impl Iterator<Item = &Arc<Task>> {
-        let newest = self.wanted().filter(|t| t.status.state == TaskState::Running).last();
-        self.wanted().take_while(move |t| newest.is_some_and(|n| n.id != t.id))
-    }
-
     pub(crate) fn newest(&self) -> Option<&Arc<Task>> {
         self.tasks.last()
     }
