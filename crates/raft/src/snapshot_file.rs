@@ -83,7 +83,7 @@ impl Writer {
         self.at += self.buf.len() as u64;
         self.buf.clear();
         // Else the log's own syncs, on which writers wait, would queue behind hundreds of megabytes at the end.
-        if self.number % SYNC_CHUNKS == 0 { self.file.sync() } else { Ok(()) }
+        if self.number.is_multiple_of(SYNC_CHUNKS) { self.file.sync() } else { Ok(()) }
     }
 
     /// Writes what is left and makes the contents durable; the name is the caller's.

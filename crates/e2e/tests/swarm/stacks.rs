@@ -132,3 +132,53 @@ fn a_stack_comes_changes_and_goes() {
     });
     assert!(d("stack rm app").err.contains("Nothing found in stack: app"));
 }
+
+/// The same file by `skep`: what a file's config holds may change, nothing that did not change is touched, and a stack that is
+/// removed is gone when the command ends.
+#[test]
+fn a_stack_by_skep_itself() {
+    needs!();
+    let bed = Bed::swarm(54, 3, 1);
+    let image = images::busybox().unwrap_or_else(|| panic!("no busybox on this machine"));
+    bed.load(images::archive(&image, "busybox:1.28"));
+    bed.load_demo("web:1", "1.0");
+    let dir = bed.playground.place.data.clone();
+    let skep = |args: &str| bed.skep("manager", &args.split_whitespace().collect::<Vec<_>>());
+    let file = write(&dir, "red");
+    let deploy = || skep(&format!("stack deploy --resolve-image never -c {file} app"));
+    let secret = serde_json::json!({"Name": "stack-pw", "Data": "aHVudGVyMg=="});
+    bed.api("manager", "POST", "/secrets/create", Some(&secret)).expect("a secret");
+    let said = deploy().ok();
+    assert!(said.contains("Creating network app_front") && said.contains("Creating service app_web"), "{said}");
+    bed.await_running("manager", "app_web", 3, LONG);
+    let store = bed.await_running("manager", "app_store", 1, LONG);
+    assert_eq!(skep("stack ls --format {{.Name}}={{.Services}}").ok(), "app=2");
+    let services = skep("stack services app --format {{.Name}}={{.Mode}}={{.Replicas}}").ok();
+    assert_eq!(services, "app_store=global=1/1\napp_web=replicated=3/3");
+    assert!(deploy().ok().is_empty());
+
+    // Another content of the same file is another version of the config, rolled out as the service says.
+    std::fs::write(dir.join("site.conf"), "port = 81\n").expect("written");
+    let _ = deploy().ok();
+    wait("the new file in each task", LONG, || {
+        let live = bed.running("manager", "app_web");
+        let configs = bed.api("manager", "GET", "/services/app_web", None)?;
+        let name = configs["Spec"]["TaskTemplate"]["ContainerSpec"]["Configs"][0]["ConfigName"].to_string();
+        let state = configs["UpdateStatus"]["State"].to_string();
+        let ps = || bed.d("manager", "service ps --no-trunc app_web").out;
+        that(live.len() == 3 && name.contains("app_site_") && state.contains("completed"), format!("{name} {state}\n{}", ps()))
+    });
+    assert_eq!(bed.running("manager", "app_store")[0].id, store[0].id);
+
+    std::fs::write(dir.join("bad.yml"), "services:\n  web:\n    image: web:1\n    deploy:\n      replicas: many\n")
+        .expect("written");
+    let bad = skep(&format!("stack deploy -c {} other", dir.join("bad.yml").display()));
+    assert!(bad.code == 1 && bad.err.contains("bad.yml:5:17"), "{bad:?}");
+
+    let said = skep("stack rm app").ok();
+    assert!(said.contains("Removing service app_web") && said.contains("Removing network app_back"), "{said}");
+    let _ = deploy().ok();
+    bed.await_running("manager", "app_web", 3, LONG);
+    let _ = skep("stack rm app").ok();
+    assert_eq!(bed.d("manager", "network ls -q --filter label=com.docker.stack.namespace=app").ok(), "");
+}

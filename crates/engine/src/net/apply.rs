@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use skep_netplan::facts::{Attach, Facts};
 use skep_netplan::nft::Datum;
 use skep_netplan::state::LinkKind;
-use skep_netplan::{NetnsState, Ns, absorb, diff, host, overlay, sandbox};
+use skep_netplan::{NetnsState, Ns, Step, absorb, diff, host, overlay, sandbox};
 
 use super::core::{Core, overlay_ns};
 use super::{Found, NetError};
@@ -27,6 +27,11 @@ impl Core {
         }
         let gone: Vec<Ns> = self.applied.keys().filter(|ns| picked(ns) && !wanted.contains_key(ns)).cloned().collect();
         for ns in gone {
+            if matches!(ns, Ns::Overlay(_)) {
+                // The kernel clears a namespace away later, and until then nobody else can have a device of that network: a task that
+                // takes over from the last one here would not start. One that is not there is as good.
+                let _ = self.host.apply(&ns, &[Step::DelLink(overlay::VXLAN.to_owned())]);
+            }
             match self.host.delete_ns(&ns) {
                 Ok(()) => {
                     self.applied.remove(&ns);
