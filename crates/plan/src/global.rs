@@ -37,6 +37,12 @@ pub(crate) fn one(d: &mut Draft<'_>, service: &Service, id: NodeId) {
     });
     let takes_tasks = node.as_ref().is_some_and(|n| n.takes_tasks());
     job::end_older(d, service, key);
+    if !service.spec.mode.is_job() {
+        // An update passes over a node that takes no tasks, and so over what one before it had begun there with start-first.
+        for t in slot(&d.work, service.id, key).left_over(service.revision) {
+            d.edit(t.id, |t| t.desired = TaskState::Shutdown);
+        }
+    }
     let s = slot(&d.work, service.id, key);
     if node.is_none() {
         // Not even its history is of use.

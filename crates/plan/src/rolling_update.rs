@@ -147,9 +147,11 @@ fn ended(d: &Draft<'_>, service: &Service) -> Vec<(SlotKey, Slot)> {
     slots(&d.work, service.id).into_iter().filter(|(_, s)| is_ended(service, s)).collect()
 }
 
-/// Whether nothing is wanted in a place and what ended there is of another revision.
+/// Whether nothing is wanted in a place and what ended there is of another revision. Not if one of this revision was there already
+/// and was asked to stop: by the clock of another leader it may be older than what was there before it.
 pub(crate) fn is_ended(service: &Service, s: &Slot) -> bool {
-    s.wanted().next().is_none() && s.newest().is_some_and(|t| t.revision != service.revision && has_had_its_turn(t))
+    let anew = s.tasks.iter().any(|t| t.revision == service.revision);
+    !anew && s.wanted().next().is_none() && s.newest().is_some_and(|t| has_had_its_turn(t))
 }
 
 /// How many places are to be replaced.

@@ -32,6 +32,15 @@ impl Slot {
         self.tasks.iter().filter(|t| t.is_wanted())
     }
 
+    /// Of several tasks that run here and that all have been replaced by the spec of now, all but that of the newest revision. Not
+    /// by the times when they were made: leaders' clocks differ.
+    pub(crate) fn left_over(&self, current: u64) -> Vec<Arc<Task>> {
+        let mut running: Vec<_> = self.wanted().filter(|t| t.status.state == TaskState::Running).cloned().collect();
+        running.sort_by_key(|t| (t.revision, t.id));
+        let serves = running.pop();
+        if serves.is_none() || running.iter().chain(&serves).any(|t| t.revision == current) { vec![] } else { running }
+    }
+
     pub(crate) fn newest(&self) -> Option<&Arc<Task>> {
         self.tasks.last()
     }

@@ -134,3 +134,23 @@ fn a_global_task_that_was_replaced_goes_though_its_node_is_paused_meanwhile() {
     w.pass(60);
     assert_eq!((w.running().len(), most_in_a_place(&w)), (3, 1));
 }
+
+/// One after the other: what the first had begun on a node is not left there when the second passes over it (simulator, seeds
+/// 1304 and 1001178).
+#[test]
+fn a_second_update_leaves_no_two_global_tasks_on_a_node_that_is_paused() {
+    let mut w = World::new(3);
+    let new = begin_start_first(&mut w, 1, Some(ServiceMode::Global));
+    let node = new[0].node.unwrap();
+    w.update(|s| s.task.container.env = vec!["C=2".into()]);
+    w.node(node.0, |n| n.spec.availability = Availability::Pause);
+    w.report(&new[0], TaskState::Running);
+    for _ in 0..4 {
+        w.settle();
+        w.pass(60_000);
+    }
+    assert_eq!(w.update_state(), Some(UpdateState::Completed));
+    let there: Vec<_> = w.running().into_iter().filter(|t| t.node == Some(node)).collect();
+    assert_eq!(there.len(), 1, "{there:?}");
+    assert_eq!(there[0].id, new[0].id);
+}

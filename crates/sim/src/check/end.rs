@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use skep_types::TaskId;
 use skep_types::object::{Node, NodeState, Service, SlotKey, TaskState};
 use skep_types::spec::{Availability, Role, ServiceMode};
+use skep_types::{NodeId, TaskId};
 
 use crate::world::World;
 
@@ -14,8 +14,9 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
     let store = leader.store();
     let managers: BTreeSet<&str> = store.nodes().filter_map(|n| n.manager.as_ref().map(|m| m.addr.as_str())).collect();
     let found_by_none = |h: &crate::host::Host| h.is_lost(&managers);
+    let is_lost = |n: NodeId| world.hosts.iter().any(|h| h.node() == Some(n) && found_by_none(h));
     for n in store.nodes() {
-        if world.hosts.iter().any(|h| h.node() == Some(n.id) && found_by_none(h)) {
+        if is_lost(n.id) {
             continue;
         }
         if n.spec.role != n.role || (n.role == Role::Manager) != n.manager.is_some() {
@@ -42,6 +43,7 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
             }
         }
     }
+    let is_told = |n: NodeId| store.node(n).is_some() && !is_lost(n);
     let mut running: BTreeSet<TaskId> = BTreeSet::new();
     for s in store.services() {
         if has_no_room(&store, s) {
@@ -64,7 +66,7 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
         }
         let mut places: BTreeMap<SlotKey, u64> = BTreeMap::new();
         for t in store.tasks_of_service(s.id) {
-            if !t.is_wanted() && !t.status.state.is_terminal() && t.node.is_some_and(|n| store.node(n).is_some()) {
+            if !t.is_wanted() && !t.status.state.is_terminal() && t.node.is_some_and(is_told) {
                 return Err(format!("task {} of {} has not ended yet", t.id, s.spec.name));
             }
             if t.is_wanted() && t.status.state == TaskState::Running {
@@ -111,7 +113,7 @@ pub(crate) fn converged(world: &World) -> Result<(), String> {
             ));
         }
     }
-    let gone = store.tasks().find(|t| store.service(t.service).is_none() && t.node.is_some_and(|n| store.node(n).is_some()));
+    let gone = store.tasks().find(|t| store.service(t.service).is_none() && t.node.is_some_and(is_told));
     if let Some(t) = gone {
         return Err(format!("task {} of a removed service is still there", t.id));
     }
