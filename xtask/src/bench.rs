@@ -159,7 +159,8 @@ fn race(
             let done = match of.script {
                 Script::Swarm => script::round(contestant.as_mut(), archive, of.plan, &mut results),
                 Script::Stack => {
-                    stack::round(contestant.as_mut(), archive, &of.plan.image, of.plan.smoke, of.skep, &mut results)
+                    let setting = stack::Setting { image: &of.plan.image, smoke: of.plan.smoke, skep: of.skep };
+                    stack::round(contestant.as_mut(), archive, &setting, &mut results)
                 }
             };
             if let Err(e) = done {

@@ -207,14 +207,14 @@ pub(crate) async fn attach(
 
 #[derive(Deserialize)]
 pub(crate) struct LogsQuery {
-    stdout: Option<String>,
-    stderr: Option<String>,
-    follow: Option<String>,
-    timestamps: Option<String>,
-    details: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
-    tail: Option<String>,
+    pub(crate) stdout: Option<String>,
+    pub(crate) stderr: Option<String>,
+    pub(crate) follow: Option<String>,
+    pub(crate) timestamps: Option<String>,
+    pub(crate) details: Option<String>,
+    pub(crate) since: Option<String>,
+    pub(crate) until: Option<String>,
+    pub(crate) tail: Option<String>,
 }
 
 /// `seconds[.nanoseconds]` or RFC 3339, as RFC 3339 in UTC.

@@ -6,7 +6,6 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use serde::Deserialize;
 use skep_types::control::{Code, ControlRequest, ControlResponse};
 use skep_types::host::LogOptions;
 use skep_types::logs::{LogItem, LogTarget};
@@ -14,20 +13,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::App;
 use crate::cluster::unexpected;
-use crate::containers::{point_in_time, truth};
+use crate::containers::{LogsQuery, point_in_time, truth};
 use crate::error::{Failure, Handled};
 use crate::hijack::{Source, frame};
-
-#[derive(Deserialize)]
-pub(crate) struct LogsQuery {
-    stdout: Option<String>,
-    stderr: Option<String>,
-    follow: Option<String>,
-    timestamps: Option<String>,
-    details: Option<String>,
-    since: Option<String>,
-    tail: Option<String>,
-}
 
 fn options(query: &LogsQuery) -> Handled<LogOptions> {
     let (stdout, stderr) = (truth(query.stdout.as_ref()), truth(query.stderr.as_ref()));
@@ -47,7 +35,7 @@ fn options(query: &LogsQuery) -> Handled<LogOptions> {
         stderr,
         follow: truth(query.follow.as_ref()),
         since: point_in_time(query.since.as_deref().unwrap_or_default())?,
-        until: None,
+        until: point_in_time(query.until.as_deref().unwrap_or_default())?,
         tail,
     })
 }

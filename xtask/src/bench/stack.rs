@@ -23,28 +23,30 @@ struct Size {
     log: usize,
 }
 
+/// What is run, and by what.
+pub(super) struct Setting<'a> {
+    /// Image whose default command stays up.
+    pub(super) image: &'a str,
+    /// Only that it works at all.
+    pub(super) smoke: bool,
+    /// The binary under test, as a client.
+    pub(super) skep: &'a Path,
+}
+
 /// Runs the script once on fresh hosts.
 pub(super) fn round(
     contestant: &mut dyn Contestant,
     archive: &Path,
-    image: &str,
-    smoke: bool,
-    skep: &Path,
+    setting: &Setting<'_>,
     results: &mut Results,
 ) -> Result<(), String> {
-    let outcome = steps(contestant, archive, image, smoke, skep, results);
+    let outcome = steps(contestant, archive, setting, results);
     let removed = contestant.down();
     outcome.and(removed)
 }
 
-fn steps(
-    contestant: &mut dyn Contestant,
-    archive: &Path,
-    image: &str,
-    smoke: bool,
-    skep: &Path,
-    results: &mut Results,
-) -> Result<(), String> {
+fn steps(contestant: &mut dyn Contestant, archive: &Path, setting: &Setting<'_>, results: &mut Results) -> Result<(), String> {
+    let &Setting { image, smoke, skep } = setting;
     let size = if smoke {
         Size { services: 3, listed: 20, log: 1 << 20 }
     } else {
