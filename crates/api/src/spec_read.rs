@@ -436,7 +436,15 @@ mod tests {
         assert!(cast.ends_with("Number of replicas must be non-negative"), "{cast}");
         assert!(with("EndpointSpec", json!({"Ports": [{"TargetPort": 70000}]})).contains("70000"));
         assert!(with("UpdateConfig", json!({"Monitor": -1})).ends_with("TaskSpec: update-monitor cannot be negative"));
-        let secret = json!({"ContainerSpec": {"Image": "i", "Secrets": [{"SecretID": "x"}]}});
-        assert!(with("TaskTemplate", secret).contains("Secrets"));
+        let container = |key: &str, value: serde_json::Value| {
+            let mut container = json!({"Image": "i"});
+            container[key] = value;
+            with("TaskTemplate", json!({"ContainerSpec": container}))
+        };
+        assert!(container("Secrets", json!([{"SecretID": "x"}])).ends_with("malformed secret reference"));
+        let untargeted = container("Configs", json!([{"ConfigID": "x", "ConfigName": "y"}]));
+        assert!(untargeted.ends_with("malformed config reference, no target provided"), "{untargeted}");
+        assert!(container("Secrets", json!([{"SecretID": "x", "SecretName": "y", "File": {"UID": "me"}}])).contains("UID"));
+        assert!(container("Privileges", json!({"AppArmor": {"Mode": "disabled"}})).contains("Privileges.AppArmor"));
     }
 }
