@@ -117,7 +117,7 @@ pub(crate) fn run(script: Script, words: &[&str]) -> Result<ExitCode, String> {
     }
     if contestants.is_empty() {
         let said = run_program(&binary, &["--version"])?;
-        contestants.push(Box::new(skep::Skep::new(binary, said.trim().to_owned())));
+        contestants.push(Box::new(skep::Skep::new(binary, said.trim().split(',').next().unwrap_or_default().to_owned())));
         if !options.smoke && !options.skep_only {
             match peer::Peer::find() {
                 Some(peer) => {
