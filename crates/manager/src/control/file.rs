@@ -77,12 +77,11 @@ pub(crate) async fn update(
             return Err(out_of_sequence().into());
         }
         labels(&spec.labels)?;
-        let mut new = FileSpec { labels: spec.labels.clone(), ..old.spec.clone() };
+        let new = FileSpec { labels: spec.labels.clone(), ..old.spec.clone() };
         let same_data = spec.data.0.is_empty() || spec.data == old.spec.data;
         if spec.name != old.spec.name || !same_data || spec.template != old.spec.template {
             return Err(invalid("only updates to Labels are allowed").into());
         }
-        new.kind = old.spec.kind;
         let ops = vec![Op::PutFile(Box::new(StoredFile { spec: new, ..(*old).clone() }))];
         Ok((Transaction::new(s.clock.now(), vec![(Key::File(old.id), version)], ops), ()))
     })
