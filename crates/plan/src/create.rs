@@ -46,7 +46,7 @@ pub(crate) fn create(
 ) -> Option<TaskId> {
     let spec = d.work.revision(service.id, service.revision).cloned()?;
     let ingress = service.ports.iter().any(|p| p.mode == PublishMode::Ingress);
-    let mut t = Task::new(TaskId(d.new_id()), service.id, &service.spec.name);
+    let mut t = Task::new(d.new_id(), service.id, &service.spec.name);
     match place {
         Place::Number(n) => t.slot = n,
         Place::Node(n) => {

@@ -24,6 +24,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) work: Store,
     pub(crate) now: Time,
     ids: &'a mut dyn FnMut() -> u128,
+    /// The last 64 bits of the ids of all tasks of this plan, once one was made: see [`TaskId`].
+    family: Option<u64>,
     touched: BTreeSet<Key>,
     /// Read, and essential for the decision, without being changed.
     relied: BTreeSet<Key>,
@@ -50,6 +52,7 @@ impl<'a> Draft<'a> {
             work: before.clone(),
             now,
             ids,
+            family: None,
             touched: BTreeSet::new(),
             relied: BTreeSet::new(),
             revisions: Vec::new(),
@@ -96,8 +99,12 @@ impl<'a> Draft<'a> {
         self.gentle.get_or_insert_with(|| drain::gentle_nodes(self.work.nodes())).clone()
     }
 
-    pub(crate) fn new_id(&mut self) -> u128 {
-        (self.ids)()
+    /// For a new task: 64 bits of its own, and 64 that it has with the others of this plan.
+    pub(crate) fn new_id(&mut self) -> TaskId {
+        let drawn = (self.ids)();
+        let family = *self.family.get_or_insert(drawn as u64);
+        let own = (drawn >> 64) as u64 ^ drawn as u64;
+        TaskId(u128::from(own) << 64 | u128::from(family))
     }
 
     /// Something of a service becomes due at `at` without any event.

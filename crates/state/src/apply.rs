@@ -3,12 +3,28 @@
 
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use skep_types::control::newer;
-use skep_types::object::{Meta, Service, Task, TaskState, Version};
+use skep_types::object::{Cluster, Meta, Service, Task, TaskState, Version};
 use skep_types::spec::TaskSpec;
 use skep_types::{ServiceId, Time};
 
 use crate::{Change, Op, Refused, Store, Transaction};
+
+/// What undoing an operation needs besides its change.
+enum Step {
+    /// Nothing; an operation that found its object as it should be made no change either.
+    Object,
+    Cluster(Option<Arc<Cluster>>),
+    Revision((ServiceId, u64), Option<Arc<TaskSpec>>),
+}
+
+fn set<K: Ord + Clone, V: Clone>(table: &mut OrdMap<K, V>, id: K, value: Option<V>) {
+    match value {
+        Some(value) => drop(table.insert(id, value)),
+        None => drop(table.remove(&id)),
+    }
+}
 
 /// The stamp for an object written now.
 fn stamp(old: Option<Meta>, version: Option<u64>, time: Time) -> Meta {
@@ -30,13 +46,24 @@ impl Store {
         if let Some((key, _)) = t.reads.iter().find(|(key, version)| self.version(*key) != *version) {
             return Err(Refused::Stale { key: *key });
         }
-        let mut next = self.clone();
-        let mut changes = Vec::new();
+        // In place: what no snapshot shares is not copied. Refusals are rare, and taken back step by step.
+        let (mut changes, mut steps) = (Vec::new(), Vec::new());
         for op in &t.ops {
-            changes.extend(next.write(op, Some(index), t.time)?);
+            let step = self.before(op);
+            match self.write(op, Some(index), t.time) {
+                Ok(change) => {
+                    steps.push((step, change.is_some()));
+                    changes.extend(change);
+                }
+                Err(e) => {
+                    for (step, changed) in steps.into_iter().rev() {
+                        self.take_back(step, if changed { changes.pop() } else { None });
+                    }
+                    return Err(e);
+                }
+            }
         }
-        next.keep_unknown(t);
-        *self = next;
+        self.keep_unknown(t);
         Ok(changes)
     }
 
@@ -99,11 +126,11 @@ impl Store {
                 Ok(Some(Change::Network { id, old, new: Some(new) }))
             }
             Op::PutRevision { service, revision, spec } => {
-                self.put_revision(*service, *revision, spec.clone());
+                self.set_revision((*service, *revision), Some(spec.clone()));
                 Ok(None)
             }
             Op::DeleteRevision { service, revision } => {
-                self.revisions.remove(&(*service, *revision));
+                self.set_revision((*service, *revision), None);
                 Ok(None)
             }
             Op::DeleteNode(id) => {
@@ -178,6 +205,55 @@ impl Store {
         }
     }
 
+    /// What `op` is about to change that a [`Change`] does not hold.
+    fn before(&self, op: &Op) -> Step {
+        match op {
+            Op::PutCluster(_) => Step::Cluster(self.cluster.clone()),
+            Op::PutRevision { service, revision, .. } | Op::DeleteRevision { service, revision } => {
+                let key = (*service, *revision);
+                Step::Revision(key, self.revisions.get(&key).cloned())
+            }
+            _ => Step::Object,
+        }
+    }
+
+    /// Undoes the last operation that is not undone yet, with the change that it made, if any.
+    fn take_back(&mut self, step: Step, change: Option<Change>) {
+        match step {
+            Step::Cluster(old) => self.cluster = old,
+            Step::Revision(key, old) => self.set_revision(key, old),
+            Step::Object => {}
+        }
+        match change {
+            None | Some(Change::Cluster) => {}
+            Some(Change::Task { id, old, new }) => {
+                let spec = new.iter().chain(&old).find_map(|t| self.revisions.get(&(t.service, t.revision))).cloned();
+                self.index.replace_task(new.as_deref(), old.as_deref(), spec.as_deref());
+                set(&mut self.tasks, id, old);
+            }
+            Some(Change::Node { id, old, new }) => {
+                new.iter().for_each(|n| self.index.remove_node(n));
+                old.iter().for_each(|n| self.index.add_node(n));
+                set(&mut self.nodes, id, old);
+            }
+            Some(Change::Service { id, old, new }) => {
+                new.iter().for_each(|s| self.index.remove_service(s));
+                old.iter().for_each(|s| self.index.add_service(s));
+                set(&mut self.services, id, old);
+            }
+            Some(Change::Network { id, old, new }) => {
+                new.iter().for_each(|n| self.index.remove_network(n));
+                old.iter().for_each(|n| self.index.add_network(n));
+                set(&mut self.networks, id, old);
+            }
+            Some(Change::File { id, old, new }) => {
+                new.iter().for_each(|f| self.index.remove_file(f));
+                old.iter().for_each(|f| self.index.add_file(f));
+                set(&mut self.files, id, old);
+            }
+        }
+    }
+
     /// Refuses to take away what a service names, which may have come to be since the removal was decided.
     fn is_unused(&self, by: impl Fn(&Service) -> bool) -> Result<(), Refused> {
         match self.services.values().find(|s| by(s)) {
@@ -186,17 +262,17 @@ impl Store {
         }
     }
 
-    /// The loads of nodes are sums over specs, so a spec must not change under the tasks that run it.
-    fn put_revision(&mut self, service: ServiceId, revision: u64, spec: Arc<TaskSpec>) {
-        let key = (service, revision);
-        let Some(old) = self.revisions.get(&key).cloned().filter(|o| o.resources != spec.resources) else {
-            self.revisions.insert(key, spec);
-            return;
-        };
-        let tasks: Vec<Arc<Task>> = self.tasks_of_service(service).filter(|t| t.revision == revision).cloned().collect();
-        tasks.iter().for_each(|t| self.index.remove_task(t, Some(&old)));
-        tasks.iter().for_each(|t| self.index.add_task(t, Some(&spec)));
-        self.revisions.insert(key, spec);
+    /// The loads of nodes are sums over specs, so tasks that run a spec are counted anew when it changes.
+    fn set_revision(&mut self, key: (ServiceId, u64), spec: Option<Arc<TaskSpec>>) {
+        let (service, revision) = key;
+        let old = self.revisions.get(&key).cloned();
+        let takes = |s: &Option<Arc<TaskSpec>>| s.as_ref().map(|s| s.resources.clone()).unwrap_or_default();
+        if self.is_in_use(service, revision) && takes(&old) != takes(&spec) {
+            let tasks: Vec<Arc<Task>> = self.tasks_of_service(service).filter(|t| t.revision == revision).cloned().collect();
+            tasks.iter().for_each(|t| self.index.remove_task(t, old.as_deref()));
+            tasks.iter().for_each(|t| self.index.add_task(t, spec.as_deref()));
+        }
+        set(&mut self.revisions, key, spec);
     }
 
     fn put_task(&mut self, mut t: Task, version: Option<u64>, time: Time) -> Result<Change, Refused> {
@@ -215,10 +291,7 @@ impl Store {
         self.index.check_task(&t)?;
         // A task does not change its revision, so both are counted by the same spec.
         let spec = self.revisions.get(&(t.service, t.revision)).map(|s| &**s);
-        match &old {
-            Some(o) => self.index.change_task(o, &t, spec),
-            None => self.index.add_task(&t, spec),
-        }
+        self.index.replace_task(old.as_deref(), Some(&t), spec);
         let new = Arc::new(t);
         self.tasks.insert(id, new.clone());
         Ok(Change::Task { id, old, new: Some(new) })

@@ -39,6 +39,7 @@ pub struct Load {
 const NOT_YET: Time = Time(i64::MAX);
 
 #[derive(Debug, Clone, Default)]
+#[cfg_attr(test, derive(PartialEq))]
 pub(crate) struct Indexes {
     pub(crate) service_names: OrdMap<String, ServiceId>,
     pub(crate) network_names: OrdMap<String, NetworkId>,
@@ -160,12 +161,8 @@ impl Indexes {
         self.replace_task(Some(t), None, spec);
     }
 
-    /// Replaces a task by a newer one of itself; what is the same in both is not touched.
-    pub(crate) fn change_task(&mut self, old: &Task, new: &Task, spec: Option<&TaskSpec>) {
-        self.replace_task(Some(old), Some(new), spec);
-    }
-
-    fn replace_task(&mut self, old: Option<&Task>, new: Option<&Task>, spec: Option<&TaskSpec>) {
+    /// Replaces a task by another one of itself; what is the same in both is not touched.
+    pub(crate) fn replace_task(&mut self, old: Option<&Task>, new: Option<&Task>, spec: Option<&TaskSpec>) {
         swap(&mut self.by_slot, old, new, |t| Some((t.service, t.slot_key(), t.id)));
         swap(&mut self.wanted, old, new, |t| {
             t.is_wanted().then(|| (t.service, t.revision, t.running_since.unwrap_or(NOT_YET), t.id))

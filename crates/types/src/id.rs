@@ -3,6 +3,7 @@
 //! An id is 128 random bits, shown as 25 characters of base 36 as Docker shows them (`swarm-semantics` 3.1). It is `Copy`
 //! and ordered, so that tables of a million tasks stay small. Random bits are drawn elsewhere and passed in.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -43,7 +44,7 @@ fn decode(text: &str) -> Result<u128, InvalidId> {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
         pub struct $name(pub u128);
 
         impl $name {
@@ -91,30 +92,50 @@ macro_rules! id {
 
 id! {
     /// A swarm; also the `O` of its certificates.
+    #[derive(PartialOrd, Ord)]
     ClusterId
 }
 id! {
     /// A host that joined a swarm; also the `CN` of its certificate. A host that leaves and joins again is a new node.
+    #[derive(PartialOrd, Ord)]
     NodeId
 }
 id! {
     /// A service.
+    #[derive(PartialOrd, Ord)]
     ServiceId
 }
 id! {
-    /// One attempt to run one replica: a task never moves, a replacement has a new id.
+    /// One attempt to run one replica: a task never moves, a replacement has a new id. Ordered by its last 64 bits first, which
+    /// tasks that were made together may share: they stay together in the tables, where a million of them would else be
+    /// written at a million places.
     TaskId
+}
+
+impl Ord for TaskId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.rotate_left(64).cmp(&other.0.rotate_left(64))
+    }
+}
+
+impl PartialOrd for TaskId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 id! {
     /// A network of swarm scope.
+    #[derive(PartialOrd, Ord)]
     NetworkId
 }
 id! {
     /// A secret or a config.
+    #[derive(PartialOrd, Ord)]
     FileId
 }
 id! {
     /// A manager's wish for logs of one node; forgotten when they have come.
+    #[derive(PartialOrd, Ord)]
     LogId
 }
 
@@ -133,8 +154,15 @@ mod tests {
 
     #[test]
     fn order_of_text_is_order_of_value() {
-        assert!(TaskId(36).to_string() < TaskId(37).to_string());
-        assert!(TaskId(u128::MAX - 1).to_string() < TaskId(u128::MAX).to_string());
+        assert!(NodeId(36) < NodeId(37) && NodeId(36).to_string() < NodeId(37).to_string());
+        assert!(NodeId(u128::MAX - 1).to_string() < NodeId(u128::MAX).to_string());
+    }
+
+    #[test]
+    fn tasks_with_the_same_end_stand_together() {
+        let ids = [0, 1 << 64, u128::MAX << 64, 1, (1 << 64) | 1, u128::MAX];
+        assert!(ids.is_sorted_by_key(|v| TaskId(*v)));
+        assert_eq!(TaskId(0), *ids.map(TaskId).iter().min().expect("some"));
     }
 
     #[test]

@@ -134,6 +134,49 @@ proptest! {
     }
 }
 
+/// An operation of any kind on one of a few objects, by numbers.
+fn some_op((kind, id, n): (u8, u128, u8)) -> Op {
+    let states = [TaskState::Pending, TaskState::Running, TaskState::Failed, TaskState::Shutdown];
+    let named = format!("name{}", n % 3);
+    match kind {
+        0 => Op::PutTask(Box::new(task(id, n % 6 + 1, states[usize::from(n) % 4]))),
+        1 => Op::DeleteTask(TaskId(id)),
+        2 => Op::PutService(Box::new(service(id, &named, 80 + u16::from(n % 2)))),
+        3 => Op::DeleteService(ServiceId(id)),
+        4 => {
+            let mut spec = TaskSpec::default();
+            spec.resources.reserve_memory = u64::from(n);
+            Op::PutRevision { service: ServiceId(1), revision: id as u64 % 2, spec: Arc::new(spec) }
+        }
+        5 => Op::PutNode(Box::new(Node::new(NodeId(id % 2), Role::Worker, Availability::Active))),
+        6 => Op::NodeState { node: NodeId(id % 2), state: NodeState::Ready, message: named },
+        7 => Op::DeleteNode(NodeId(id % 2)),
+        8 => file(id, FileKind::Secret, &named),
+        9 => Op::DeleteFile(FileId(id)),
+        10 => Op::DeleteRevision { service: ServiceId(1), revision: id as u64 % 2 },
+        _ => {
+            let status = TaskStatus { state: states[usize::from(n) % 4], ..TaskStatus::default() };
+            Op::Status { node: NodeId(1), report: StatusReport { task: TaskId(id), status } }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever operations come first: a refusal leaves the tables and every index as they were.
+    #[test]
+    fn what_is_refused_leaves_nothing_behind(all in prop::collection::vec(prop::collection::vec((0u8..12, 0u128..4, any::<u8>()), 1..8), 1..40)) {
+        let mut s = Store::default();
+        for (i, ops) in all.into_iter().enumerate() {
+            let before = s.clone();
+            if s.apply(i as u64 + 1, &tx(ops.into_iter().map(some_op).collect())).is_err() {
+                prop_assert_eq!(&s.index, &before.index);
+                prop_assert!(s.tasks == before.tasks && s.services == before.services && s.nodes == before.nodes);
+                prop_assert!(s.files == before.files && s.revisions == before.revisions && s.cluster == before.cluster);
+            }
+        }
+    }
+}
+
 fn file(id: u128, kind: FileKind, name: &str) -> Op {
     let spec = FileSpec { kind, name: name.into(), labels: Labels::new(), data: vec![7; 9].into(), template: false };
     Op::PutFile(Box::new(StoredFile { id: FileId(id), meta: Meta::default(), spec }))
