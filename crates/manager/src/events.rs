@@ -107,6 +107,23 @@ fn service(old: &Service, new: &Service, a: &mut Attributes) {
     }
 }
 
+/// How a manager stands, as `docker node ls` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) leader: bool,
+    pub(crate) reachable: bool,
+}
+
+/// The event of a manager whose standing has changed.
+pub(crate) fn stands(n: &Node, old: Standing, new: Standing, time: Time) -> Event {
+    let name = n.spec.name.clone().unwrap_or_else(|| n.description.hostname.clone());
+    let mut attributes = Attributes::from([("name".to_owned(), name)]);
+    let word = |s: Standing| if s.reachable { "reachable" } else { "unreachable" };
+    note(&mut attributes, "leader", &old.leader.to_string(), &new.leader.to_string());
+    note(&mut attributes, "reachability", word(old), word(new));
+    Event { kind: "node".to_owned(), action: "update".to_owned(), id: n.id.to_string(), attributes, time, swarm: true }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -24,6 +24,7 @@ mod repair;
 mod roles;
 mod rotation;
 mod shared;
+mod standing;
 mod status;
 mod statuses;
 mod tables;

@@ -26,7 +26,7 @@ use crate::links::{Contacts, Links, RaftLinks};
 use crate::presence::{self, Heard};
 use crate::shared::Shared;
 use crate::tables::Tables;
-use crate::{ManagerError, Observer, leader, logs, statuses};
+use crate::{ManagerError, Observer, leader, logs, standing, statuses};
 
 /// What a manager needs to start.
 #[derive(Clone)]
@@ -136,6 +136,9 @@ impl Manager {
         tokio::spawn(presence::run(shared.clone()));
         tokio::spawn(statuses::run(shared.clone(), rx));
         tokio::spawn(follow_settings(shared.clone()));
+        if let Some(out) = shared.config.events.clone() {
+            tokio::spawn(standing::run(shared.clone(), out));
+        }
         Ok(Self { shared })
     }
 

@@ -79,6 +79,32 @@ fn events_tell_what_has_changed() {
 }
 
 #[test]
+fn events_tell_how_managers_stand() {
+    needs!();
+    let bed = Bed::swarm(89, 3, 3);
+    let leader = wait("a leader", LONG, || bed.leader("manager"));
+    let others: Vec<&str> = ["manager", "worker1", "worker2"].into_iter().filter(|h| *h != leader).collect();
+    bed.kill_daemon(others[0]);
+    let of = |host: &str, what: &str| format!("node update (name={host}, {what})");
+    let gone = of(others[0], "reachability.new=unreachable, reachability.old=reachable");
+    await_event(&bed, &leader, "type=node", &gone);
+    bed.start_daemon(others[0]);
+    await_event(&bed, &leader, "type=node", &of(others[0], "reachability.new=reachable, reachability.old=unreachable"));
+    // Each of the others tells of the new leader, and that the old one is none.
+    bed.stop_daemon(&leader);
+    let next = wait("a new leader", LONG, || bed.leader(others[0]).and_then(|l| if l == leader { Err(l) } else { Ok(l) }));
+    for teller in &others {
+        for (host, change) in [(&next, "leader.new=true, leader.old=false"), (&leader, "leader.new=false, leader.old=true")] {
+            let text = format!("node update ({change}, name={host}");
+            wait(&text, LONG, || {
+                let all = events(&bed, teller, "type=node");
+                that(all.iter().any(|e| e.starts_with(&text)), format!("{teller}: {all:#?}"))
+            });
+        }
+    }
+}
+
+#[test]
 fn lists_and_their_filters() {
     needs!();
     let Some(bed) = with_busybox(82, 2) else { return };
