@@ -113,6 +113,38 @@ fn from_create_to_rm() {
     }
 }
 
+#[test]
+fn a_host_that_reboots_brings_its_containers_back() {
+    needs!();
+    let bed = Bed::swarm(88, 2, 1);
+    bed.load_demo("ws:1.0", "1.0");
+    let m = |args: &str| bed.d("manager", args);
+    let here = "--constraint node.hostname==worker1 --mount type=volume,src=kept,dst=/kept";
+    let _ = m(&format!("service create -d --name ws --replicas 2 {here} ws:1.0")).ok();
+    let before = bed.await_running("manager", "ws", 2, LONG);
+    let volume = bed.d("worker1", "volume inspect -f {{.Mountpoint}} kept").ok();
+    std::fs::write(format!("{volume}/note"), "still here").unwrap_or_else(|e| panic!("write into {volume}: {e}"));
+    let _ = bed.d("worker1", "run -d --name lone --restart always -v kept:/kept ws:1.0").ok();
+    let _ = bed.d("worker1", "run -d --name once ws:1.0").ok();
+    let state = |name: &str| bed.d("worker1", &format!("inspect -f {{{{.State.Status}}}} {name}")).ok();
+    let id = bed.node_id("worker1");
+
+    bed.power_off("worker1");
+    bed.await_node("manager", &id, "Down Active", LONG);
+    bed.power_on("worker1");
+
+    bed.await_node("manager", &id, "Ready Active", LONG);
+    let after = bed.await_running("manager", "ws", 2, LONG);
+    assert!(after.iter().all(|l| l.node == id && before.iter().all(|b| b.id != l.id)), "{before:?} {after:?}");
+    wait("the container that is always restarted", LONG, || that(state("lone") == "running", state("lone")));
+    assert_eq!(state("once"), "exited");
+    assert_eq!(std::fs::read_to_string(format!("{volume}/note")).ok().as_deref(), Some("still here"));
+    wait("the tasks of before to be ended", LONG, || {
+        let of_service = bed.containers("worker1").into_iter().filter(|c| c.contains("ws.")).collect::<Vec<_>>();
+        that(of_service.len() == 2, format!("{of_service:?}"))
+    });
+}
+
 /// When each task that runs now was created, in nanoseconds or text that sorts alike.
 fn created(bed: &Bed, service: &str) -> Vec<String> {
     let ids: Vec<String> = bed.running("manager", service).into_iter().map(|l| l.id).collect();
