@@ -84,8 +84,14 @@ fn steps(contestant: &mut dyn Contestant, archive: &Path, setting: &Setting<'_>,
     for n in 0..size.listed {
         manager.create_service(&format!("listed-{n}"), image, 0)?;
     }
-    let list = || manager.call("GET", "/services?status=true", None).map(drop);
-    note(&format!("list of {} services with their tasks counted", size.listed), "ms", median(TIMES, list)? * 1e3);
+    let listed = size.listed;
+    let list = || manager.fetch("/services?status=true");
+    note(&format!("list of {listed} services with their tasks counted"), "ms", median(TIMES, list)? * 1e3);
+    let list = |program: &Path| median(TIMES, || client(program, manager, &["service", "ls"]));
+    note(&format!("service ls of {listed} by the stock client"), "ms", list(&docker)? * 1e3);
+    if is_skep {
+        note(&format!("service ls of {listed} by skep"), "ms", list(skep)? * 1e3);
+    }
 
     let busybox = import_busybox(&daemons)?;
     let lines = size.log / 100;
