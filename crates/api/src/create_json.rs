@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 use skep_types::container::{ContainerConfig, CreateContainer, EngineRestart, HostConfig, NetworkJoin, PortMap};
-use skep_types::spec::{Mount, MountKind, Protocol, Ulimit};
+use skep_types::spec::{Mount, MountKind, Protocol, Seccomp, Ulimit};
 
 use crate::error::{Failure, Handled};
 use crate::fields::Fields;
@@ -85,11 +85,7 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
             return Err(Failure::unbuilt(format!("{key} = {value}")));
         }
     }
-    let options: Vec<String> = f.get("SecurityOpt")?;
-    let no_new = |o: &str| matches!(o, "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true");
-    if let Some(option) = options.iter().find(|o| !no_new(o)) {
-        return Err(Failure::unbuilt(format!("--security-opt {option}")));
-    }
+    let security = Security::read(&f.get::<Vec<String>>("SecurityOpt")?)?;
     let host = HostConfig {
         binds: f.get("Binds")?,
         mounts,
@@ -122,7 +118,9 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
         oom_score_adj: f.get("OomScoreAdj")?,
         groups: f.get("GroupAdd")?,
         ulimits: ulimits(&mut f)?,
-        no_new_privileges: !options.is_empty(),
+        no_new_privileges: security.no_new_privileges,
+        init: f.option("Init")?.unwrap_or(false),
+        seccomp: security.seccomp,
     };
     // What only describes the client's terminal, and lists whose null means the defaults that apply anyway.
     f.skip(&["ConsoleSize", "MaskedPaths", "ReadonlyPaths", "ContainerIDFile", "Annotations"]);
@@ -132,6 +130,42 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
     }
     f.finish()?;
     Ok(host)
+}
+
+/// What `--security-opt` says.
+#[derive(Default)]
+struct Security {
+    no_new_privileges: bool,
+    seccomp: Seccomp,
+}
+
+impl Security {
+    fn read(options: &[String]) -> Handled<Self> {
+        let mut out = Self::default();
+        for option in options {
+            // Both separators are in use.
+            let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+            match (key, value) {
+                ("no-new-privileges", "" | "true") => out.no_new_privileges = true,
+                ("no-new-privileges", "false") => out.no_new_privileges = false,
+                ("seccomp", "unconfined") => out.seccomp = Seccomp::Unconfined,
+                ("seccomp", "builtin") => out.seccomp = Seccomp::Default,
+                ("seccomp", profile) => out.seccomp = custom_seccomp(profile)?,
+                // Nothing is confined by either here.
+                ("apparmor", "unconfined") | ("label", "disable") => {}
+                _ => return Err(Failure::unbuilt(format!("--security-opt {option}"))),
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// A profile of system calls; whether its rules can be compiled is the host's to say.
+pub(crate) fn custom_seccomp(profile: &str) -> Handled<Seccomp> {
+    match serde_json::from_str::<BTreeMap<String, Value>>(profile) {
+        Ok(_) => Ok(Seccomp::Custom(profile.to_owned())),
+        Err(e) => Err(Failure::invalid(format!("Decoding seccomp profile failed: {e}"))),
+    }
 }
 
 /// Limits of processes.

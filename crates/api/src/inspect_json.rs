@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use skep_types::container::{ContainerInfo, ContainerState, EndpointInfo, MountPoint, PortMap};
 use skep_types::health::HealthStatus;
+use skep_types::spec::Seccomp;
 
 use crate::filters::Filters;
 use crate::spec_write;
@@ -163,7 +164,12 @@ fn host_config(info: &ContainerInfo) -> Value {
     let list = |l: &[String]| if l.is_empty() { Value::Null } else { json!(l) };
     let restart = if h.restart.name.is_empty() { "no" } else { &h.restart.name };
     let log_driver = if h.log_driver.is_empty() { "json-file" } else { &h.log_driver };
-    let security: Vec<String> = h.no_new_privileges.then(|| "no-new-privileges".to_owned()).into_iter().collect();
+    let mut security: Vec<String> = h.no_new_privileges.then(|| "no-new-privileges".to_owned()).into_iter().collect();
+    match &h.seccomp {
+        Seccomp::Default => {}
+        Seccomp::Unconfined => security.push("seccomp=unconfined".to_owned()),
+        Seccomp::Custom(profile) => security.push(format!("seccomp={profile}")),
+    }
     let mode = if h.network_mode.is_empty() || h.network_mode == "default" { "bridge" } else { &h.network_mode };
     let mut out = json!({
         "Binds": list(&h.binds), "ContainerIDFile": "", "LogConfig": {"Type": log_driver, "Config": h.log_opts},

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use skep_types::file::{FileKind, FileRef};
 use skep_types::limits;
 use skep_types::spec::{
     ContainerSpec, DnsConfig, EndpointMode, EndpointSpec, FailureAction, NetworkAttachmentSpec, Placement, PortConfig,
-    Protocol, PublishMode, Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig,
-    UpdateOrder,
+    Protocol, PublishMode, Resources, RestartCondition, RestartPolicy, Seccomp, ServiceMode, ServiceSpec, TaskSpec,
+    UpdateConfig, UpdateOrder,
 };
 
-use crate::create_json::{mount, ulimits};
+use crate::create_json::{custom_seccomp, mount, ulimits};
 use crate::error::{Failure, Handled};
 use crate::fields::Fields;
 
@@ -121,6 +123,7 @@ fn task(mut f: Fields) -> Handled<TaskSpec> {
 }
 
 fn container(mut f: Fields) -> Handled<ContainerSpec> {
+    let (no_new_privileges, seccomp) = privileges(f.object("Privileges")?)?;
     let spec = ContainerSpec {
         image: f.get("Image")?,
         labels: f.get("Labels")?,
@@ -160,11 +163,9 @@ fn container(mut f: Fields) -> Handled<ContainerSpec> {
         cap_drop: f.get("CapabilityDrop")?,
         ulimits: ulimits(&mut f)?,
         oom_score_adj: f.get("OomScoreAdj")?,
-        no_new_privileges: privileges(f.object("Privileges")?)?,
+        no_new_privileges,
+        seccomp,
     };
-    if spec.init == Some(true) {
-        return Err(Failure::unbuilt("--init"));
-    }
     let isolation: String = f.get("Isolation")?;
     if !matches!(isolation.as_str(), "" | "default") {
         return Err(Failure::unbuilt(format!("--isolation {isolation}")));
@@ -182,19 +183,39 @@ fn dns(mut f: Fields) -> Handled<DnsConfig> {
     Ok(out)
 }
 
-/// Whether new privileges are kept away; the filters of a service's own are not built.
-fn privileges(mut f: Fields) -> Handled<bool> {
-    for (key, usual) in [("Seccomp", "default"), ("AppArmor", "default")] {
-        let mut of = f.object(key)?;
-        let mode: String = of.get("Mode")?;
-        if !mode.is_empty() && mode != usual {
-            return Err(Failure::unbuilt(format!("ContainerSpec.Privileges.{key} = {mode}")));
+/// Whether new privileges are kept away, and the filter of system calls.
+fn privileges(mut f: Fields) -> Handled<(bool, Seccomp)> {
+    let mut of = f.object("Seccomp")?;
+    let (mode, profile): (String, String) = (of.get("Mode")?, of.get("Profile")?);
+    of.finish()?;
+    let seccomp = match mode.as_str() {
+        "" | "default" => Seccomp::Default,
+        "unconfined" => Seccomp::Unconfined,
+        // Bytes in Docker's JSON.
+        "custom" => {
+            let text = BASE64.decode(&profile).ok().and_then(|b| String::from_utf8(b).ok());
+            custom_seccomp(&text.ok_or_else(|| invalid("Seccomp: the custom profile is no text in base64"))?)?
         }
-        of.finish()?;
+        other => return Err(invalid(format!("invalid Seccomp mode: {other:?}"))),
+    };
+    if seccomp == Seccomp::Default && !profile.is_empty() {
+        return Err(invalid("a Seccomp profile needs the mode custom"));
+    }
+    let mut of = f.object("AppArmor")?;
+    // Nothing is confined by AppArmor here, so that it is always disabled.
+    match of.get::<String>("Mode")?.as_str() {
+        "" | "default" | "disabled" => {}
+        other => return Err(invalid(format!("invalid AppArmor mode: {other:?}"))),
+    }
+    of.finish()?;
+    for key in ["CredentialSpec", "SELinuxContext"] {
+        if f.object_option(key)?.is_some() {
+            return Err(Failure::unbuilt(format!("ContainerSpec.Privileges.{key}")));
+        }
     }
     let no_new = f.get("NoNewPrivileges")?;
     f.finish()?;
-    Ok(no_new)
+    Ok((no_new, seccomp))
 }
 
 /// The secrets or configs that a container gets.
@@ -445,6 +466,9 @@ mod tests {
         let untargeted = container("Configs", json!([{"ConfigID": "x", "ConfigName": "y"}]));
         assert!(untargeted.ends_with("malformed config reference, no target provided"), "{untargeted}");
         assert!(container("Secrets", json!([{"SecretID": "x", "SecretName": "y", "File": {"UID": "me"}}])).contains("UID"));
-        assert!(container("Privileges", json!({"AppArmor": {"Mode": "disabled"}})).contains("Privileges.AppArmor"));
+        assert!(container("Privileges", json!({"AppArmor": {"Mode": "mine"}})).ends_with("invalid AppArmor mode: \"mine\""));
+        assert!(container("Privileges", json!({"SELinuxContext": {}})).contains("Privileges.SELinuxContext"));
+        let profile = container("Privileges", json!({"Seccomp": {"Mode": "custom", "Profile": "bm9uZQ=="}}));
+        assert!(profile.starts_with("Decoding seccomp profile failed: "), "{profile}");
     }
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value, json};
 use skep_types::file::{FileKind, FileRef};
 use skep_types::spec::{
     ContainerSpec, DnsConfig, EndpointMode, EndpointSpec, FailureAction, GenericResource, Mount, MountKind, PortConfig,
-    PublishMode, Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, Ulimit, UpdateConfig,
+    PublishMode, Resources, RestartCondition, RestartPolicy, Seccomp, ServiceMode, ServiceSpec, TaskSpec, Ulimit, UpdateConfig,
     UpdateOrder,
 };
 
@@ -83,8 +85,20 @@ fn container(c: &ContainerSpec, defaults: bool) -> Value {
     put(&mut out, "CapabilityDrop", json!(c.cap_drop));
     put(&mut out, "Ulimits", ulimits(&c.ulimits));
     put(&mut out, "OomScoreAdj", json!(c.oom_score_adj));
+    let mut privileges = Map::new();
+    match &c.seccomp {
+        Seccomp::Default => {}
+        Seccomp::Unconfined => drop(privileges.insert("Seccomp".to_owned(), json!({"Mode": "unconfined"}))),
+        Seccomp::Custom(profile) => {
+            let profile = json!({"Mode": "custom", "Profile": BASE64.encode(profile)});
+            privileges.insert("Seccomp".to_owned(), profile);
+        }
+    }
     if c.no_new_privileges {
-        out.insert("Privileges".to_owned(), json!({"NoNewPrivileges": true}));
+        privileges.insert("NoNewPrivileges".to_owned(), json!(true));
+    }
+    if !privileges.is_empty() {
+        out.insert("Privileges".to_owned(), Value::Object(privileges));
     }
     if c.dns != DnsConfig::default() || defaults {
         let mut dns = Map::new();

@@ -36,11 +36,11 @@ pub trait Runtime: Send + Sync {
     /// When the shim could not be started or said nothing.
     async fn launch(&self, bundle: &Path, files: &[Bytes]) -> std::io::Result<Launch>;
 
-    /// File with the default system call filter for a set of capabilities.
+    /// File with the system call filter for a set of capabilities, by the default profile or another one in Docker's JSON.
     ///
     /// # Errors
-    /// When it cannot be compiled or written.
-    fn seccomp(&self, capabilities: &[String]) -> std::io::Result<PathBuf>;
+    /// When it cannot be compiled (`InvalidInput`) or written.
+    fn seccomp(&self, capabilities: &[String], profile: Option<&str>) -> std::io::Result<PathBuf>;
 
     /// Paths below /sys/fs/cgroup that a container may read but not write on this host.
     fn readonly_cgroups(&self) -> Vec<String>;

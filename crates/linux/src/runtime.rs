@@ -38,6 +38,16 @@ impl LinuxRuntime {
         std::fs::create_dir_all(exec_root.join("seccomp"))?;
         Ok(Self { exec_root: exec_root.to_owned(), filters: Mutex::default(), facts: facts() })
     }
+
+    /// Keeps a compiled filter where shims find it. Named by its content: a container of an earlier daemon loads its own filter
+    /// again at each exec.
+    fn keep_filter(&self, program: &[seccomp::Insn]) -> std::io::Result<PathBuf> {
+        let bytes = seccomp::to_bytes(program);
+        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+        let path = self.exec_root.join("seccomp").join(format!("{hash:016x}.bpf"));
+        std::fs::write(&path, bytes)?;
+        Ok(path)
+    }
 }
 
 fn facts() -> HostFacts {
@@ -102,19 +112,18 @@ impl Runtime for LinuxRuntime {
         })
     }
 
-    fn seccomp(&self, capabilities: &[String]) -> std::io::Result<PathBuf> {
+    fn seccomp(&self, capabilities: &[String], profile: Option<&str>) -> std::io::Result<PathBuf> {
         let set: BTreeSet<String> = capabilities.iter().cloned().collect();
+        let malformed = |e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e);
+        if let Some(profile) = profile {
+            return self.keep_filter(&seccomp::compile(profile, &set).map_err(malformed)?);
+        }
         // A panic while the map was held leaves a map that is still right.
         let mut filters = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = filters.get(&set) {
             return Ok(path.clone());
         }
-        let program = seccomp::compile(&set).map_err(std::io::Error::other)?;
-        // Named by its content: a container of an earlier daemon loads its own filter again at each exec.
-        let bytes = seccomp::to_bytes(&program);
-        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
-        let path = self.exec_root.join("seccomp").join(format!("{hash:016x}.bpf"));
-        std::fs::write(&path, bytes)?;
+        let path = self.keep_filter(&seccomp::compile(seccomp::DEFAULT_PROFILE, &set).map_err(malformed)?)?;
         filters.insert(set, path.clone());
         Ok(path)
     }

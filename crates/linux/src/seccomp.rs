@@ -1,6 +1,6 @@
-//! Docker's default system call filter, compiled to classic BPF.
+//! System call filters in Docker's JSON, compiled to classic BPF.
 //!
-//! The profile is data (`data/seccomp-default.json`, from moby, Apache-2.0). What it allows depends on the container's
+//! The default profile is data (`data/seccomp-default.json`, from moby, Apache-2.0). What it allows depends on the container's
 //! capabilities, so a program is compiled for each set that is in use and kept in a file that shims load. Each architecture
 //! that the kernel may report (64-bit and its 32-bit sibling) has its own table; numbers that are allowed without condition
 //! are searched as ranges in a balanced tree.
@@ -9,11 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-const PROFILE: &str = include_str!("../data/seccomp-default.json");
+/// Docker's default profile.
+pub const DEFAULT_PROFILE: &str = include_str!("../data/seccomp-default.json");
 
 const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
 const RET_KILL: u32 = 0x8000_0000;
+const RET_KILL_THREAD: u32 = 0;
+const RET_TRAP: u32 = 0x0003_0000;
+const RET_LOG: u32 = 0x7ffc_0000;
 const LD_ABS: u16 = 0x20;
 const JEQ: u16 = 0x15;
 const JGE: u16 = 0x35;
@@ -28,20 +32,27 @@ const OFF_ARGS: u32 = 16;
 
 /// The profile could not be compiled.
 #[derive(Debug, thiserror::Error)]
-#[error("compile the default seccomp profile: {0}")]
+#[error("compile the seccomp profile: {0}")]
 pub struct SeccompError(String);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Profile {
-    default_errno_ret: u32,
+    default_action: String,
+    #[serde(default)]
+    default_errno_ret: Option<u32>,
+    #[serde(default)]
     syscalls: Vec<Rule>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Rule {
+    #[serde(default)]
     names: Vec<String>,
+    /// As profiles had it before `names`.
+    #[serde(default)]
+    name: Option<String>,
     action: String,
     #[serde(default)]
     errno_ret: Option<u32>,
@@ -154,13 +165,29 @@ struct Verdict<'a> {
     conditions: Vec<(&'a [Arg], u32)>,
 }
 
-/// Compiles the default profile for a container with these capabilities (`CAP_…`).
+/// What the kernel is to answer for an action.
+fn verdict(action: &str, errno: Option<u32>) -> Result<u32, SeccompError> {
+    // EPERM, unless the profile says otherwise.
+    let errno = RET_ERRNO | (errno.unwrap_or(1) & 0xffff);
+    Ok(match action {
+        "SCMP_ACT_ALLOW" => RET_ALLOW,
+        "SCMP_ACT_ERRNO" => errno,
+        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => RET_KILL_THREAD,
+        "SCMP_ACT_KILL_PROCESS" => RET_KILL,
+        "SCMP_ACT_TRAP" => RET_TRAP,
+        "SCMP_ACT_LOG" => RET_LOG,
+        other => return Err(SeccompError(format!("action {other} is not known"))),
+    })
+}
+
+/// Compiles a profile for a container with these capabilities (`CAP_…`). Calls of architectures that the profile's host has
+/// not are killed.
 ///
 /// # Errors
 /// When the profile is malformed or the program exceeds the kernel's 4096 instructions.
-pub fn compile(caps: &BTreeSet<String>) -> Result<Vec<Insn>, SeccompError> {
-    let profile: Profile = serde_json::from_str(PROFILE).map_err(|e| SeccompError(e.to_string()))?;
-    let deny = RET_ERRNO | (profile.default_errno_ret & 0xffff);
+pub fn compile(profile: &str, caps: &BTreeSet<String>) -> Result<Vec<Insn>, SeccompError> {
+    let profile: Profile = serde_json::from_str(profile).map_err(|e| SeccompError(e.to_string()))?;
+    let deny = verdict(&profile.default_action, profile.default_errno_ret)?;
     let mut program = Vec::new();
     for arch in arches() {
         let body = compile_arch(&profile, caps, &arch, deny)?;
@@ -180,16 +207,16 @@ pub fn compile(caps: &BTreeSet<String>) -> Result<Vec<Insn>, SeccompError> {
 fn compile_arch(profile: &Profile, caps: &BTreeSet<String>, arch: &Arch, deny: u32) -> Result<Vec<Insn>, SeccompError> {
     let mut verdicts: BTreeMap<u32, Verdict<'_>> = BTreeMap::new();
     for rule in profile.syscalls.iter().filter(|r| r.applies(caps, arch.name)) {
-        let action = match rule.action.as_str() {
-            "SCMP_ACT_ALLOW" => RET_ALLOW,
-            "SCMP_ACT_ERRNO" => RET_ERRNO | (rule.errno_ret.unwrap_or(1) & 0xffff),
-            other => return Err(SeccompError(format!("action {other} is not known"))),
-        };
-        for number in rule.names.iter().filter_map(|n| (arch.number)(n)) {
+        let action = verdict(&rule.action, rule.errno_ret)?;
+        for number in rule.names.iter().chain(&rule.name).filter_map(|n| (arch.number)(n)) {
             let verdict = verdicts.entry(number).or_default();
             match rule.args.as_deref() {
                 Some(args) if !args.is_empty() => verdict.conditions.push((args, action)),
-                _ => verdict.always = Some(verdict.always.map_or(action, |a| a.max(action))),
+                // Of two the milder one: as signed numbers they are in that order.
+                _ => {
+                    verdict.always =
+                        Some(verdict.always.map_or(action, |a| if a.cast_signed() > action.cast_signed() { a } else { action }))
+                }
             }
         }
     }
@@ -258,6 +285,9 @@ fn conditions(rules: &[(&[Arg], u32)], deny: u32) -> Result<Vec<Insn>, SeccompEr
 
 /// Code for one comparison of a 64-bit argument: falls through when it holds, else skips `to_end` further instructions.
 fn check(arg: &Arg, to_end: usize) -> Result<Vec<Insn>, SeccompError> {
+    if arg.index > 5 {
+        return Err(SeccompError(format!("a system call has no argument {}, they are 0 to 5", arg.index)));
+    }
     let low = OFF_ARGS + arg.index * 8;
     let (value_hi, value_lo) = ((arg.value >> 32) as u32, (arg.value & 0xffff_ffff) as u32);
     let far = |more: usize| u8::try_from(to_end + more).map_err(|_| SeccompError("condition too long".to_owned()));
@@ -279,6 +309,23 @@ fn check(arg: &Arg, to_end: usize) -> Result<Vec<Insn>, SeccompError> {
             stmt(LD_ABS, low),
             jump(JGT, value_lo, 0, far(0)?),
         ],
+        "SCMP_CMP_GE" => vec![
+            stmt(LD_ABS, low + 4),
+            jump(JGT, value_hi, 3, 0),
+            jump(JEQ, value_hi, 0, far(2)?),
+            stmt(LD_ABS, low),
+            jump(JGE, value_lo, 0, far(0)?),
+        ],
+        "SCMP_CMP_LE" => vec![
+            stmt(LD_ABS, low + 4),
+            jump(JGT, value_hi, far(3)?, 0),
+            jump(JEQ, value_hi, 0, 2),
+            stmt(LD_ABS, low),
+            jump(JGT, value_lo, far(0)?, 0),
+        ],
+        "SCMP_CMP_NE" => {
+            vec![stmt(LD_ABS, low + 4), jump(JEQ, value_hi, 0, 2), stmt(LD_ABS, low), jump(JEQ, value_lo, far(0)?, 0)]
+        }
         "SCMP_CMP_MASKED_EQ" => {
             let (want_hi, want_lo) = ((arg.value_two >> 32) as u32, (arg.value_two & 0xffff_ffff) as u32);
             vec![
@@ -354,9 +401,50 @@ mod tests {
 
     #[test]
     #[cfg(target_arch = "x86_64")]
+    fn a_profile_of_a_users_own_is_obeyed() {
+        use syscalls::x86_64::Sysno;
+        let rule = |op: &str, value: u64| {
+            format!(
+                r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                    {{"names": ["chmod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}},
+                    {{"name": "reboot", "action": "SCMP_ACT_KILL_PROCESS"}},
+                    {{"names": ["personality"], "action": "SCMP_ACT_LOG",
+                      "args": [{{"index": 0, "value": {value}, "op": "{op}"}}]}}]}}"#
+            )
+        };
+        let none = BTreeSet::new();
+        let big = 0x1_0000_0005_u64;
+        for (op, holds) in [
+            ("SCMP_CMP_EQ", [false, true, false]),
+            ("SCMP_CMP_NE", [true, false, true]),
+            ("SCMP_CMP_LT", [true, false, false]),
+            ("SCMP_CMP_LE", [true, true, false]),
+            ("SCMP_CMP_GE", [false, true, true]),
+            ("SCMP_CMP_GT", [false, false, true]),
+        ] {
+            let program = compile(&rule(op, big), &none).expect("compiles");
+            let answer = |s: Sysno, arg: u64| run(&program, 0xc000_003e, s.id() as u32, [arg, 0, 0, 0, 0, 0]);
+            assert_eq!(answer(Sysno::read, 0), RET_ALLOW);
+            assert_eq!(answer(Sysno::chmod, 0), RET_ERRNO | 13);
+            assert_eq!(answer(Sysno::reboot, 0), RET_KILL);
+            // Equal but for one half of the number, too.
+            for (less, more) in [(big - 1, big + 1), (5, big + (1 << 32))] {
+                let got = [less, big, more].map(|v| answer(Sysno::personality, v) == RET_LOG);
+                assert_eq!(got, holds, "{op} {less:#x} {more:#x}");
+            }
+        }
+        for bad in
+            ["{}", r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#, &rule("SCMP_CMP_EQ", 0).replace("\"index\": 0", "\"index\": 6")]
+        {
+            assert!(compile(bad, &none).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
     fn the_default_profile_allows_and_denies_as_docker_does() {
         use syscalls::x86_64::Sysno;
-        let program = compile(&BTreeSet::new()).expect("compiles");
+        let program = compile(DEFAULT_PROFILE, &BTreeSet::new()).expect("compiles");
         let x64 = |s: Sysno, args: [u64; 6]| run(&program, 0xc000_003e, s.id() as u32, args);
         let eperm = RET_ERRNO | 1;
         assert_eq!(x64(Sysno::read, [0; 6]), RET_ALLOW);
@@ -373,7 +461,7 @@ mod tests {
         assert_eq!(x64(Sysno::clone, [0x1000_0000, 0, 0, 0, 0, 0]), eperm, "CLONE_NEWUSER");
         assert_eq!(run(&program, 0x4000_0003, 3, [0; 6]), RET_ALLOW, "32-bit read");
         assert_eq!(run(&program, 0x1234, 0, [0; 6]), RET_KILL, "unknown architecture");
-        let admin = compile(&BTreeSet::from(["CAP_SYS_ADMIN".to_owned()])).expect("compiles");
+        let admin = compile(DEFAULT_PROFILE, &BTreeSet::from(["CAP_SYS_ADMIN".to_owned()])).expect("compiles");
         assert_eq!(run(&admin, 0xc000_003e, Sysno::mount.id() as u32, [0; 6]), RET_ALLOW);
         assert_eq!(from_bytes(&to_bytes(&program)), Some(program));
     }

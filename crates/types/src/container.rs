@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Time;
 use crate::health::{Health, HealthConfig};
-use crate::spec::{Labels, Mount, Protocol, Ulimit};
+use crate::spec::{Labels, Mount, Protocol, Seccomp, Ulimit};
 
 /// What a container runs; the image's configuration is already merged in once the container exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -187,6 +187,12 @@ pub struct HostConfig {
     /// Its processes never gain rights by running a set-id program.
     #[serde(default)]
     pub no_new_privileges: bool,
+    /// A small init as the first process.
+    #[serde(default)]
+    pub init: bool,
+    /// The filter of its system calls.
+    #[serde(default)]
+    pub seccomp: Seccomp,
 }
 
 /// A network that a new container joins.

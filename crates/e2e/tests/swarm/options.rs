@@ -1,5 +1,6 @@
 //! What a service's spec says of its containers, seen from inside of them: by the stock client where it has a flag.
 
+use base64::Engine as _;
 use serde_json::json;
 use skep_e2e::bed::{Bed, LONG};
 use skep_e2e::{that, wait};
@@ -93,5 +94,89 @@ fn a_container_is_what_its_spec_says() {
             }
             text => assert!(refused.code != 0 && refused.err.contains(text), "{refused:?}"),
         }
+    }
+}
+
+#[test]
+fn an_init_reaps_and_passes_signals_on_and_filters_are_ones_own() {
+    needs!();
+    let bed = Bed::swarm(87, 1, 1);
+    let image = images::busybox().unwrap_or_else(|| panic!("no busybox on this machine"));
+    bed.load(images::archive(&image, "busybox:1.28"));
+    let d = |args: &str| bed.d("manager", args);
+    let sh = |flags: &str, script: &str| {
+        let args: Vec<&str> = flags.split_whitespace().chain(["busybox:1.28", "sh", "-c", script]).collect();
+        bed.docker("manager", &args)
+    };
+
+    // Orphans are reaped: no zombie is left, and the program is not the first process.
+    let orphans = "for i in 1 2 3; do (sleep 0 &) ; done; trap 'echo told; exit 7' TERM; while true; do sleep 0.1; done";
+    let _ = sh("run -d --name tidy --init", orphans).ok();
+    let look = |name: &str, script: &str| bed.docker("manager", &["exec", name, "sh", "-c", script]).ok();
+    assert_eq!(look("tidy", "cat /proc/1/comm"), "docker-init");
+    wait("the orphans to be reaped", LONG, || {
+        let zombies = look("tidy", "grep -l '^State:.Z' /proc/[0-9]*/status | wc -l");
+        that(zombies == "0", zombies)
+    });
+    // Nobody inside may look at the host's program that the init is.
+    assert_eq!(look("tidy", "readlink /proc/1/exe || echo hidden"), "hidden");
+    assert_eq!(look("tidy", "cat /proc/1/environ 2>&1 | grep -c denied"), "1");
+    // And it has kept nothing of the host's open.
+    assert_eq!(look("tidy", "ls /proc/1/fd"), "0\n1\n2");
+    // A signal reaches the program, and its exit code is the container's.
+    let _ = d("stop tidy").ok();
+    assert_eq!(d("inspect -f {{.State.ExitCode}} tidy").ok(), "7");
+    assert_eq!(d("logs tidy").ok(), "told");
+    let killed = sh("run --rm --init", "kill -9 $$");
+    assert_eq!(killed.code, 137, "{killed:?}");
+    assert_eq!(sh("run --rm --init -u 1000", "id -u; exit 3").code, 3);
+    assert_eq!(d("run --rm --init busybox:1.28 no-such-program").code, 127);
+    let terminal = sh("run --rm --init -t", "tty; exit 4");
+    assert_eq!((terminal.code, terminal.out.trim_end()), (4, "/dev/pts/0"), "{terminal:?}");
+
+    // The same of a service's tasks.
+    let _ = sh("service create -d --init --name tidy", orphans).ok();
+    let task = bed.await_running("manager", "tidy", 1, LONG).remove(0);
+    assert_eq!(look(&task.container, "cat /proc/1/comm"), "docker-init");
+    assert_eq!(d("service inspect -f {{.Spec.TaskTemplate.ContainerSpec.Init}} tidy").ok(), "true");
+
+    // Filters: none, one's own, and one that is none.
+    let file = |name: &str, profile: serde_json::Value| {
+        let path = bed.scratch().join(name);
+        std::fs::write(&path, profile.to_string()).unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
+        path
+    };
+    let rule = json!({"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28});
+    let filter = file("seccomp.json", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}));
+    let mode = "grep '^Seccomp:' /proc/1/status";
+    assert_eq!(sh("run --rm", mode).ok(), "Seccomp:\t2");
+    assert_eq!(sh("run --rm --security-opt seccomp=unconfined", mode).ok(), "Seccomp:\t0");
+    let own = format!("--security-opt seccomp={}", filter.display());
+    sh(&format!("run --rm {own}"), "mkdir /x").fails("No space left on device");
+    let bad = file("bad.json", json!({"defaultAction": "SCMP_ACT_WHATEVER"}));
+    let refused = sh(&format!("run --rm --security-opt seccomp={}", bad.display()), "true");
+    assert!(refused.code == 125 && refused.err.contains("action SCMP_ACT_WHATEVER is not known"), "{refused:?}");
+    let profile = std::fs::read(&filter).expect("written above");
+    let service = |name: &str, seccomp: serde_json::Value| {
+        let args = json!(["sh", "-c", "mkdir /x; grep '^Seccomp:' /proc/1/status; sleep 100000"]);
+        let container = json!({"Image": "busybox:1.28", "Args": args, "Privileges": {"Seccomp": seccomp}});
+        let body = json!({"Name": name, "TaskTemplate": {"ContainerSpec": container}});
+        bed.api("manager", "POST", "/services/create", Some(&body))
+    };
+    service("open", json!({"Mode": "unconfined"})).expect("created");
+    let encoded = base64::engine::general_purpose::STANDARD.encode(profile);
+    service("own", json!({"Mode": "custom", "Profile": encoded})).expect("created");
+    for (name, expected) in [("open", "Seccomp:\t0"), ("own", "No space left on device")] {
+        let _ = bed.await_running("manager", name, 1, LONG);
+        wait("its words", LONG, || {
+            let said = d(&format!("service logs --raw {name}"));
+            that(said.out.contains(expected) || said.err.contains(expected), format!("{said:?}"))
+        });
+    }
+    let kept = bed.api("manager", "GET", "/services/own", None).expect("there");
+    let privileges = &kept["Spec"]["TaskTemplate"]["ContainerSpec"]["Privileges"];
+    assert_eq!(*privileges, json!({"Seccomp": {"Mode": "custom", "Profile": encoded}}));
+    for wrong in [json!({"Mode": "sideways"}), json!({"Mode": "custom", "Profile": "!"}), json!({"Profile": encoded})] {
+        assert!(service("wrong", wrong.clone()).is_err(), "{wrong}");
     }
 }

@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use skep_types::container::{ContainerState, MountPoint};
+use skep_types::container::{ContainerState, HostConfig, MountPoint};
 use skep_types::file::Bytes;
 use skep_types::health::Health;
+use skep_types::spec::Seccomp;
 
 use super::network::{endpoint_infos, own_addresses, ports};
 use super::{Container, NO_LOG, Record, etc, files};
@@ -187,11 +188,7 @@ impl Engine {
             cgroup_v2: facts.cgroup_version == 2,
             readonly_cgroups: self.runtime.readonly_cgroups(),
         })?;
-        let seccomp = if info.host.privileged {
-            None
-        } else {
-            Some(self.runtime.seccomp(&capabilities).map_err(|e| internal("compile the seccomp filter", e))?)
-        };
+        let seccomp = self.filter(&info.host, &capabilities)?;
         let option = |key: &str| info.host.log_opts.get(key).or_else(|| self.config.log_opts.get(key));
         Ok(ShimConfig {
             id: container.id.clone(),
@@ -214,6 +211,7 @@ impl Engine {
             exit_file: container.dir.join(EXIT_FILE),
             seccomp,
             capabilities,
+            init: info.host.init,
             volumes: record
                 .copy_up
                 .iter()
@@ -221,6 +219,22 @@ impl Engine {
                 .collect(),
             runtime_root: self.config.exec_root.join("rt"),
             files: files::staged(&record.files),
+        })
+    }
+}
+
+impl Engine {
+    /// The compiled filter of a container's system calls, if it is to have one.
+    fn filter(&self, host: &HostConfig, capabilities: &[String]) -> Result<Option<PathBuf>> {
+        let profile = match &host.seccomp {
+            Seccomp::Unconfined => return Ok(None),
+            Seccomp::Default if host.privileged => return Ok(None),
+            Seccomp::Default => None,
+            Seccomp::Custom(text) => Some(text.as_str()),
+        };
+        self.runtime.seccomp(capabilities, profile).map(Some).map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidInput => invalid(e.to_string()),
+            _ => internal("keep the seccomp filter", e),
         })
     }
 }

@@ -102,6 +102,9 @@ pub struct ShimConfig {
     pub volumes: Vec<CopyUp>,
     /// State directory of the runtime library.
     pub runtime_root: PathBuf,
+    /// A small init is the container's first process.
+    #[serde(default)]
+    pub init: bool,
     /// Files whose bytes come on standard input, each after its length (u32, little endian), and go to a tmpfs at [`FILES_DIR`]
     /// of the bundle, in the shim's own mount namespace.
     #[serde(default)]

@@ -33,7 +33,7 @@ pub(crate) fn create(bundle: &Path, config: &ShimConfig) -> Result<(Container, S
     let mut builder = ContainerBuilder::new(runtime_id(&config.id).to_owned(), SyscallType::Linux)
         .with_root_path(&config.runtime_root)
         .map_err(|e| ShimError(chain(&e)))?
-        .with_executor(Workload::new(&config.capabilities, filter));
+        .with_executor(Workload::new(&config.capabilities, filter).under_init(config.init));
     let (streams, given) = Streams::make(config.tty, config.open_stdin)?;
     let console = if config.tty { Some(Console::listen(bundle, "console.sock")?) } else { None };
     if let Some(console) = &console {

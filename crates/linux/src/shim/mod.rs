@@ -8,6 +8,7 @@
 mod client;
 mod exec;
 mod files;
+mod init;
 mod launch;
 mod log;
 mod output;

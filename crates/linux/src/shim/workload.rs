@@ -14,6 +14,7 @@ use caps::{CapSet, Capability};
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 
+use super::init;
 use crate::seccomp::Insn;
 
 /// What a process is confined to.
@@ -21,12 +22,18 @@ use crate::seccomp::Insn;
 pub(crate) struct Workload {
     capabilities: Rc<HashSet<Capability>>,
     filter: Option<Rc<Vec<Insn>>>,
+    /// A small init is the first process, and the program its child.
+    init: bool,
 }
 
 impl Workload {
     pub(crate) fn new(capabilities: &[String], filter: Option<Vec<Insn>>) -> Self {
         let capabilities = capabilities.iter().filter_map(|c| c.parse().ok()).collect();
-        Self { capabilities: Rc::new(capabilities), filter: filter.map(Rc::new) }
+        Self { capabilities: Rc::new(capabilities), filter: filter.map(Rc::new), init: false }
+    }
+
+    pub(crate) fn under_init(self, init: bool) -> Self {
+        Self { init, ..self }
     }
 
     fn confine(&self) -> Result<(), String> {
@@ -108,7 +115,13 @@ fn program(spec: &Spec) -> Result<(PathBuf, Vec<String>), String> {
 impl Executor for Workload {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let (file, args) = program(spec).map_err(ExecutorError::Other)?;
+        if self.init {
+            init::let_go();
+        }
         self.confine().map_err(ExecutorError::Other)?;
+        if self.init {
+            init::become_parent().map_err(ExecutorError::Other)?;
+        }
         reset_signals();
         let text = |s: &str| CString::new(s).map_err(|_| ExecutorError::Other("an argument holds a zero byte".to_owned()));
         let path = text(&file.to_string_lossy())?;

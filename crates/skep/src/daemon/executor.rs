@@ -263,6 +263,8 @@ impl EngineExecutor {
                 ulimits: c.ulimits.clone(),
                 oom_score_adj: c.oom_score_adj,
                 no_new_privileges: c.no_new_privileges,
+                init: c.init.unwrap_or(false),
+                seccomp: c.seccomp.clone(),
                 extra_hosts: c
                     .hosts
                     .iter()

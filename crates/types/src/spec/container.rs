@@ -59,7 +59,7 @@ pub struct ContainerSpec {
     /// Extra lines of /etc/hosts in the form `IP name`.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// A small init as pid 1; accepted only when false or absent until it is built.
+    /// A small init as the first process, which forwards signals and reaps processes.
     #[serde(default)]
     pub init: Option<bool>,
     /// Secrets and configs that it gets, in the order given within each kind.
@@ -89,6 +89,21 @@ pub struct ContainerSpec {
     /// Its processes never gain rights by running a set-id program.
     #[serde(default)]
     pub no_new_privileges: bool,
+    /// The filter of its system calls.
+    #[serde(default)]
+    pub seccomp: Seccomp,
+}
+
+/// The filter of a container's system calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum Seccomp {
+    /// Docker's default profile.
+    #[default]
+    Default,
+    /// None.
+    Unconfined,
+    /// A profile in Docker's JSON.
+    Custom(String),
 }
 
 /// Resolvers of a container; empty lists take the node's.
