@@ -17,6 +17,9 @@ const WAIT: Duration = Duration::from_secs(10);
 /// A task that takes no more requests is stopped after this even if some node has not followed: as long as the reference
 /// always waits.
 const DRAIN: Duration = Duration::from_secs(2);
+/// What was sent to it just before the last node followed has arrived and was taken by its program after this; a signal that comes
+/// sooner finds it in the queue of a socket that is closed, which refuses it.
+const ARRIVAL: Duration = Duration::from_millis(50);
 /// Questions of the managers that are open; of more the last two are one.
 const QUESTIONS: usize = 64;
 
@@ -152,8 +155,10 @@ impl Plane {
             }
             !t.online || goal.is_some_and(|g| t.drained >= g)
         });
-        if tokio::time::timeout(DRAIN, met).await.is_err() {
-            tracing::warn!("agent: some node may still send requests to a task that is stopped now");
+        match tokio::time::timeout(DRAIN, met).await.map(|t| t.is_ok_and(|t| t.online)) {
+            Ok(true) => tokio::time::sleep(ARRIVAL).await,
+            Ok(false) => {}
+            Err(_) => tracing::warn!("agent: some node may still send requests to a task that is stopped now"),
         }
     }
 
