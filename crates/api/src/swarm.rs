@@ -49,7 +49,7 @@ pub(crate) fn cluster_json(c: &Cluster, tokens: bool) -> Value {
             "Name": "default", "Labels": spec.labels,
             "Orchestration": {"TaskHistoryRetentionLimit": spec.task_history_limit},
             "Raft": {
-                "SnapshotInterval": spec.snapshot_interval, "KeepOldSnapshots": 0, "LogEntriesForSlowFollowers": 500,
+                "SnapshotInterval": spec.snapshot_interval, "KeepOldSnapshots": spec.old_snapshots, "LogEntriesForSlowFollowers": 500,
                 "ElectionTick": 10, "HeartbeatTick": 1,
             },
             "Dispatcher": {"HeartbeatPeriod": nanos(spec.heartbeat_period)},
@@ -88,10 +88,11 @@ fn spec(mut f: Fields, base: ClusterSpec) -> Handled<ClusterSpec> {
         0 => {}
         n => out.snapshot_interval = n,
     }
-    let keep: u64 = raft.get("KeepOldSnapshots")?;
-    if keep != 0 {
-        return Err(Failure::unbuilt("swarm --max-snapshots"));
-    }
+    let keep = raft.number("KeepOldSnapshots")?;
+    out.old_snapshots = u8::try_from(keep).map_err(|_| {
+        let text = "must be 255 at most, since each is as large as all that the swarm knows";
+        Failure::invalid(format!("Spec.Raft.KeepOldSnapshots {text}: {keep}"))
+    })?;
     // As shown by `inspect`, and so sent back by an update; other values would have no effect.
     for (key, fixed) in [("LogEntriesForSlowFollowers", 500), ("ElectionTick", 10), ("HeartbeatTick", 1)] {
         let n = raft.number(key)?;

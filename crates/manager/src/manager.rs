@@ -344,6 +344,7 @@ async fn follow_settings(s: Arc<Shared>) {
         changed.mark_unchanged();
         if let Some(c) = s.store().cluster() {
             s.raft.set_snapshot_every(c.spec.snapshot_interval);
+            s.raft.set_snapshots_kept(usize::from(c.spec.old_snapshots));
         }
         tokio::select! {
             biased;

@@ -20,6 +20,14 @@ impl DirStorage {
         Self { root: root.into() }
     }
 
+    /// Nothing has this name.
+    fn free(&self, name: &str) -> io::Result<()> {
+        match std::fs::remove_file(self.locate(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     fn file(&self, name: &str, options: &mut OpenOptions) -> io::Result<Box<dyn StorageFile>> {
         Ok(Box::new(Real(options.read(true).write(true).mode(0o600).open(self.locate(name))?)))
     }
@@ -53,10 +61,8 @@ impl Storage for DirStorage {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
-        match std::fs::remove_file(self.locate(name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => self.file(name, OpenOptions::new().create_new(true)),
-        }
+        self.free(name)?;
+        self.file(name, OpenOptions::new().create_new(true))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
@@ -65,6 +71,11 @@ impl Storage for DirStorage {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.locate(from), self.locate(to))
+    }
+
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.free(to)?;
+        std::fs::hard_link(self.locate(from), self.locate(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

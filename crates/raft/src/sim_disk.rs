@@ -320,6 +320,12 @@ impl Storage for Mounted {
         s.naming(Naming::Rename(from.to_owned(), to.to_owned()))
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut s = self.alive()?;
+        let id = *s.names.get(from).ok_or_else(not_found)?;
+        s.naming(Naming::Put(to.to_owned(), id))
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut s = self.alive()?;
         if !s.names.contains_key(name) {

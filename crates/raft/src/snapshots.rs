@@ -1,6 +1,7 @@
 //! The snapshots of a member: the current one, one being built, one being received. Must never replace a newer one by an older.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ const BUILDING: &str = "snapshot.building";
 pub(crate) const INCOMING: &str = "snapshot.incoming";
 /// The current one being sealed anew.
 const RESEALED: &str = "snapshot.resealed";
+/// What the names of snapshots that are kept besides the current one begin with; the index of their last entry follows.
+const OLD: &str = "snapshot.old-";
 /// Pause before a snapshot that could not be written is tried again; it is not urgent.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -39,6 +42,8 @@ struct State {
 pub(crate) struct Snapshots {
     pub(crate) storage: Arc<dyn Storage>,
     state: Mutex<State>,
+    /// Older ones that are kept besides the current one.
+    keep: AtomicUsize,
     /// Held while a file is given its final name.
     installing: tokio::sync::Mutex<()>,
     stop: watch::Receiver<bool>,
@@ -72,7 +77,14 @@ impl Snapshots {
         .await;
         let current = opened.map_err(|source| LogError::Io { op: "open", path: storage.locate(CURRENT), source })??;
         let state = State { keys, current: current.map(Arc::new), taken: None };
-        Ok(Arc::new(Self { storage, state: Mutex::new(state), installing: tokio::sync::Mutex::default(), stop, _lock: lock }))
+        Ok(Arc::new(Self {
+            storage,
+            state: Mutex::new(state),
+            keep: AtomicUsize::new(0),
+            installing: tokio::sync::Mutex::default(),
+            stop,
+            _lock: lock,
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -88,6 +100,20 @@ impl Snapshots {
     /// How long ago the current one was taken, if this process took or received it.
     pub(crate) fn age(&self) -> Option<Duration> {
         self.state().taken.map(|t| t.elapsed())
+    }
+
+    /// From now on so many older ones are kept besides the current one; those of before are removed with the next snapshot.
+    pub(crate) fn set_keep(&self, old: usize) {
+        self.keep.store(old, Ordering::Relaxed);
+    }
+
+    /// Removes all older ones but the newest `keep`.
+    fn prune(&self, keep: usize) -> io::Result<()> {
+        let mut old: Vec<String> = self.storage.list("")?.into_iter().filter(|n| n.starts_with(OLD)).collect();
+        // Indexes have leading zeros, so names are in order.
+        old.sort_unstable();
+        let surplus = old.len().saturating_sub(keep);
+        old.iter().take(surplus).try_for_each(|name| self.storage.remove(name))
     }
 
     pub(crate) fn keys(&self) -> KeyRing {
@@ -132,11 +158,18 @@ impl Snapshots {
     /// Gives a finished file its final name, unless a newer one has it.
     async fn adopt(self: &Arc<Self>, from: &'static str, meta: &SnapshotMeta) -> io::Result<Handle> {
         let _turn = self.installing.lock().await;
-        if let Some(newer) = self.current().filter(|h| covers(h, meta)) {
-            return Ok(newer);
+        let before = self.current();
+        if let Some(newer) = before.as_ref().filter(|h| covers(h, meta)) {
+            return Ok(newer.clone());
         }
+        let before = before.and_then(|h| h.meta.last_log_id).map(|l| format!("{OLD}{:020}", l.index));
         let (me, keys) = (self.clone(), self.keys());
         let h = blocking(&self.storage, move || {
+            let keep = me.keep.load(Ordering::Relaxed);
+            if let (Some(old), true) = (before, keep > 0) {
+                me.storage.link(CURRENT, &old)?;
+            }
+            me.prune(keep)?;
             me.storage.rename(from, CURRENT)?;
             me.storage.sync_dir("")?;
             SnapshotFile::open(&me.storage, CURRENT, &keys).map_err(io::Error::other)
@@ -196,6 +229,8 @@ impl Snapshots {
             io::copy(&mut old.reader(), &mut w)?;
             w.finish()?;
             me.storage.rename(RESEALED, CURRENT)?;
+            // Nobody will have the key of the older ones.
+            me.prune(0)?;
             me.storage.sync_dir("")?;
             SnapshotFile::open(&me.storage, CURRENT, &keys).map_err(io::Error::other)
         })

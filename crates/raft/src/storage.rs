@@ -48,6 +48,12 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// Those of the file system.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Gives a file a second name, replacing what had that. Durable after [`Storage::sync_dir`].
+    ///
+    /// # Errors
+    /// Those of the file system; `NotFound` if there is no such file.
+    fn link(&self, from: &str, to: &str) -> io::Result<()>;
+
     /// Removes a file. Durable after [`Storage::sync_dir`].
     ///
     /// # Errors

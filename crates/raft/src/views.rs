@@ -83,6 +83,12 @@ impl Raft {
         self.snapshot_every.store(entries.max(1), std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// From now on so many older snapshots stay on the disk besides the current one, for whoever wants to look back; this member
+    /// never reads them. They go when the key changes.
+    pub fn set_snapshots_kept(&self, old: usize) {
+        self.snapshots.set_keep(old);
+    }
+
     /// Whether this member's disk takes what is written.
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {

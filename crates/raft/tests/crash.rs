@@ -53,6 +53,7 @@ async fn open(disk: &SimDisk, key: u8) -> Result<(Raft, Arc<Numbers>), OpenError
     let numbers = Arc::new(Numbers::default());
     let keys = KeyRing { current: Key::new([key; 32]), older: (0..=3).map(|k| Key::new([k; 32])).collect() };
     let raft = Raft::open(config, disk.mount(), keys, Arc::new(Alone), numbers.clone()).await?;
+    raft.set_snapshots_kept(2);
     Ok((raft, numbers))
 }
 
@@ -130,20 +131,46 @@ fn the_same_seed_gives_the_same_lives() {
     assert_eq!(first, run(5));
 }
 
+/// A member that leads, after forty entries and a snapshot of them.
+async fn with_snapshots(disk: &SimDisk) -> Raft {
+    let (raft, _) = open(disk, 0).await.unwrap();
+    assert!(lead(&raft).await);
+    for n in 0..40u32 {
+        raft.propose(n.to_le_bytes().to_vec()).await.unwrap();
+    }
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    while raft.metrics().snapshot < 30 {
+        assert!(tokio::time::Instant::now() < end, "a snapshot");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    raft
+}
+
+#[test]
+fn older_snapshots_are_kept_as_many_as_asked_for_and_go_with_their_key() {
+    let disk = SimDisk::new(4);
+    simulated(4, async {
+        let old = || {
+            let all = disk.mount().list("").unwrap();
+            all.into_iter().filter(|n| n.starts_with("snapshot.old-")).collect::<Vec<_>>()
+        };
+        let raft = with_snapshots(&disk).await;
+        assert_eq!(old().len(), 2, "{:?}", old());
+        // Each is a snapshot still.
+        for name in old() {
+            assert_eq!(disk.contents(&name).unwrap()[..8], disk.contents("snapshot").unwrap()[..8]);
+        }
+        raft.rotate_key(Key::new([9; 32])).await.unwrap();
+        assert_eq!(old(), Vec::<String>::new());
+        raft.shutdown().await;
+    });
+}
+
 #[test]
 fn a_damaged_snapshot_is_refused() {
     let disk = SimDisk::new(3);
     simulated(3, async {
-        let (raft, _) = open(&disk, 0).await.unwrap();
-        assert!(lead(&raft).await);
-        for n in 0..40u32 {
-            raft.propose(n.to_le_bytes().to_vec()).await.unwrap();
-        }
-        let end = tokio::time::Instant::now() + Duration::from_secs(60);
-        while raft.metrics().snapshot < 30 {
-            assert!(tokio::time::Instant::now() < end, "a snapshot");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let raft = with_snapshots(&disk).await;
         raft.shutdown().await;
         disk.crash();
         for at in 0..disk.contents("snapshot").unwrap().len() {

@@ -92,6 +92,9 @@ pub struct ClusterSpec {
     pub node_cert_expiry: Duration,
     /// Raft entries between snapshots. Default 10,000.
     pub snapshot_interval: u64,
+    /// Older snapshots that each manager keeps besides the current one, for whoever wants to look back. Default 0.
+    #[serde(default)]
+    pub old_snapshots: u8,
     /// Managers keep their keys sealed on disk and need the unlock key after a restart (`swarm-semantics` 6.5).
     #[serde(default)]
     pub auto_lock: bool,
@@ -122,6 +125,7 @@ impl Default for ClusterSpec {
             heartbeat_period: Duration::from_secs(5),
             node_cert_expiry: Duration::from_secs(90 * 24 * 3600),
             snapshot_interval: 10_000,
+            old_snapshots: 0,
             auto_lock: false,
             ca: CaSpec::default(),
         }

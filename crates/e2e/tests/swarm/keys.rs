@@ -17,13 +17,13 @@ fn settings_are_shown_as_they_were_given() {
     let own = bed.address("manager");
     m(&format!("swarm init --advertise-addr {own} --cert-expiry 30m")).fails("minimum certificate expiry time is: 1h0m0s");
     m(&format!("swarm init --advertise-addr {own} --external-ca protocol=cfssl,url=https://ca.example")).fails("--external-ca");
-    m(&format!("swarm init --advertise-addr {own} --max-snapshots 2")).fails("--max-snapshots");
+    m(&format!("swarm init --advertise-addr {own} --max-snapshots 256")).fails("KeepOldSnapshots must be 255 at most");
     m(&format!("swarm init --advertise-addr {own} --default-addr-pool 10.20.0.0/16 --default-addr-pool 10.20.1.0/24"))
         .fails("overlap");
     m(&format!("swarm init --advertise-addr {own} --default-addr-pool-mask-length 30"))
         .fails("cannot be cut into subnets of size 30");
     assert!(m("info").ok().contains("\n Swarm: inactive\n"), "a refused init left something");
-    let init = "swarm init --cert-expiry 48h --dispatcher-heartbeat 7s --task-history-limit 3 --snapshot-interval 5000 \
+    let init = "swarm init --cert-expiry 48h --dispatcher-heartbeat 7s --task-history-limit 3 --snapshot-interval 5000 --max-snapshots 2 \
                 --availability drain --default-addr-pool 10.20.0.0/24 --default-addr-pool 172.30.0.0/16 \
                 --default-addr-pool-mask-length 25 --data-path-port 4790";
     let _ = m(&format!("{init} --advertise-addr {own}")).ok();
@@ -33,6 +33,7 @@ fn settings_are_shown_as_they_were_given() {
     assert_eq!(spec["Dispatcher"]["HeartbeatPeriod"], 7_000_000_000u64);
     assert_eq!(spec["CAConfig"]["NodeCertExpiry"], 172_800_000_000_000u64);
     assert_eq!(spec["Raft"]["SnapshotInterval"], 5000);
+    assert_eq!(spec["Raft"]["KeepOldSnapshots"], 2);
     assert_eq!(spec["EncryptionConfig"]["AutoLockManagers"], false);
     assert_eq!(
         (&shown["DefaultAddrPool"], &shown["SubnetSize"], &shown["DataPathPort"]),
