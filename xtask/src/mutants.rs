@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::sim;
 use crate::workspace::{Workspace, cargo};
 
 /// What `cargo xtask mutants --help` says.
@@ -109,12 +110,11 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
 
 /// How the bug in the tree was seen, if it was.
 fn hunt(workspace: &Workspace, tree: &Path, test: Option<&str>) -> Result<Option<String>, String> {
-    let target = workspace.target.join("mutants/build");
     if let Some(test) = test {
         let (package, filter) = test.split_once(' ').unwrap_or((test, ""));
         let status = cargo()
             .args(["test", "--quiet", "--package", package, "-j2", "--target-dir"])
-            .arg(&target)
+            .arg(workspace.target.join("mutants/build"))
             .arg(filter)
             .current_dir(tree)
             .stdout(Stdio::null())
@@ -123,20 +123,11 @@ fn hunt(workspace: &Workspace, tree: &Path, test: Option<&str>) -> Result<Option
             .map_err(|e| format!("run {test}: {e}"))?;
         return Ok((!status.success()).then(|| format!("test {test}")));
     }
-    let built = cargo()
-        .args(["build", "--quiet", "--profile", "sim", "--package", "skep-sim", "-j2", "--target-dir"])
-        .arg(&target)
-        .env("RUSTFLAGS", "--cfg tokio_unstable -A warnings")
-        .current_dir(tree)
-        .status()
-        .map_err(|e| format!("build: {e}"))?;
-    if !built.success() {
-        return Err("a mutant does not build".into());
-    }
+    let binary = sim::build_of(workspace, tree)?;
     let sizes: [&[&str]; 2] = [&["--hosts", "12", "--managers", "3", "--seconds", "120"], &[]];
     let mut running = Vec::new();
     for size in sizes {
-        let child = Command::new(target.join("sim/skep-sim"))
+        let child = Command::new(&binary)
             .args(["--hours", "1000", "--shrink", "0"])
             .args(size)
             .stdout(Stdio::piped())

@@ -1,6 +1,7 @@
 //! `cargo xtask sim`: the simulator, built fast and with a tokio whose every choice follows from the seed, in as many processes
 //! as there are cores. Must never report success unless each of them did.
 
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
 
 use crate::workspace::{Workspace, cargo};
@@ -54,15 +55,24 @@ pub(crate) fn run(options: &[&str]) -> Result<ExitCode, String> {
 ///
 /// # Errors
 /// If it cannot be built.
-pub(crate) fn build() -> Result<std::path::PathBuf, String> {
+pub(crate) fn build() -> Result<PathBuf, String> {
     let workspace = Workspace::read()?;
+    build_of(&workspace, &workspace.root)
+}
+
+/// Builds the simulator of a tree that may be a copy of the workspace's; both share what they do not differ in. Each replaces the
+/// other's binary.
+///
+/// # Errors
+/// If it cannot be built.
+pub(crate) fn build_of(workspace: &Workspace, tree: &Path) -> Result<PathBuf, String> {
     let target = workspace.target.join("sim");
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     let status = cargo()
         .args(["build", "--quiet", "--profile", "sim", "--package", "skep-sim", "-j2", "--target-dir"])
         .arg(&target)
         .env("RUSTFLAGS", format!("{flags} --cfg tokio_unstable"))
-        .current_dir(&workspace.root)
+        .current_dir(tree)
         .status()
         .map_err(|e| format!("build the simulator: {e}"))?;
     if status.success() { Ok(target.join("sim/skep-sim")) } else { Err("the simulator does not build".into()) }
