@@ -91,10 +91,10 @@ impl Driver {
                     }
                     if again {
                         tokio::select! {
-                        biased;
-                                        () = tokio::time::sleep(RETRY) => {}
-                                        c = self.goal.changed() => if c.is_err() { return },
-                                    }
+                            biased;
+                            () = tokio::time::sleep(RETRY) => {}
+                            c = self.goal.changed() => if c.is_err() { return },
+                        }
                     }
                 }
             }

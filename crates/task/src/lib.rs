@@ -163,7 +163,7 @@ impl Machine {
     fn to(&mut self, state: TaskState, message: &str, now: Time) {
         if state > self.status.state {
             self.status.state = state;
-            message.clone_into(&mut self.status.message);
+            self.status.message = message.into();
             self.status.err = None;
             self.status.timestamp = now;
         }

@@ -45,6 +45,8 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+        // 128-bit integers are aligned to 16 bytes, which costs the tables of a million tasks a tenth of their memory in gaps.
+        #[repr(Rust, packed(8))]
         pub struct $name(pub u128);
 
         impl $name {

@@ -1,5 +1,6 @@
 //! Tasks: one attempt to run one replica each.
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use crate::object::Meta;
@@ -77,7 +78,7 @@ pub struct TaskStatus {
     /// Observed state.
     pub state: TaskState,
     /// In words.
-    pub message: String,
+    pub message: CompactString,
     /// Why it does not run.
     #[serde(default)]
     pub err: Option<String>,
@@ -122,7 +123,7 @@ pub struct Task {
     /// Its service.
     pub service: ServiceId,
     /// Name of the service when the task was made (the service may be gone).
-    pub service_name: String,
+    pub service_name: CompactString,
     /// Slot, from 1; of a replicated job from 0. 0 for tasks that belong to a node.
     pub slot: u64,
     /// It belongs to its node (global services and jobs): no other will do, and `node` is set from the beginning.
@@ -196,7 +197,7 @@ impl Task {
             id,
             meta: Meta::default(),
             service,
-            service_name: service_name.to_owned(),
+            service_name: service_name.into(),
             slot: 0,
             pinned: false,
             iteration: None,

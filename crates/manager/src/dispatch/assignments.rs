@@ -38,7 +38,7 @@ fn assignment(store: &Store, t: &Task) -> Option<Assignment> {
         .filter_map(|a| {
             let n = store.network(a.network)?;
             let extra = spec.networks.iter().find(|x| x.target == a.network);
-            let mut aliases = vec![t.service_name.clone()];
+            let mut aliases = vec![t.service_name.to_string()];
             aliases.extend(extra.into_iter().flat_map(|x| x.aliases.iter().cloned()));
             Some(AssignedNetwork {
                 id: n.id,

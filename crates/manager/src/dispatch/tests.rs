@@ -162,8 +162,8 @@ fn a_node_gets_the_files_of_its_unfinished_tasks_once_and_before_them() {
         let news = News::Changes(vec![changes.into()]);
         let all = t.differences(store, &news, &|| Views::default().of_node(store, NodeId(1)));
         let words = |m: &ManagerMessage| match m {
-            ManagerMessage::File(f) => Some(format!("file {}", f.id.0)),
-            ManagerMessage::ForgetFiles(ids) => Some(format!("forget {}", ids[0].0)),
+            ManagerMessage::File(f) => Some(format!("file {}", { f.id.0 })),
+            ManagerMessage::ForgetFiles(ids) => Some(format!("forget {}", { ids[0].0 })),
             ManagerMessage::Changes { put, .. } => Some(format!("put {}", put.len())),
             _ => None,
         };

@@ -111,7 +111,7 @@ fn assign(d: &mut Draft<'_>, g: &Group, t: &Task, node: &Node, message: &str) {
         t.node = Some(node.id);
         t.generic = generic;
         t.status.state = TaskState::Assigned;
-        message.clone_into(&mut t.status.message);
+        t.status.message = message.into();
         t.status.err = None;
         t.status.timestamp = now;
     });

@@ -137,7 +137,7 @@ impl EngineExecutor {
         let (node, facts) = (task.node.map(|n| n.to_string()).unwrap_or_default(), self.engine.facts());
         Context {
             service_id: task.service.to_string(),
-            service_name: task.service_name.clone(),
+            service_name: task.service_name.to_string(),
             service_labels: assignment.service_labels.clone(),
             node_hostname: facts.hostname,
             architecture: facts.architecture,
@@ -207,7 +207,7 @@ impl EngineExecutor {
             ("com.docker.swarm.task.name".to_owned(), task.container_name()),
             ("com.docker.swarm.node.id".to_owned(), node),
             ("com.docker.swarm.service.id".to_owned(), task.service.to_string()),
-            ("com.docker.swarm.service.name".to_owned(), task.service_name.clone()),
+            ("com.docker.swarm.service.name".to_owned(), task.service_name.to_string()),
         ]);
         let networks: Vec<NetworkJoin> = assignment
             .networks
