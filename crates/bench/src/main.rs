@@ -21,11 +21,13 @@ mod plan;
 mod tables;
 #[cfg(feature = "control")]
 mod transport;
+#[cfg(feature = "control")]
+mod watch;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: skep-bench control DIRECTORY [--seconds N] [--kills N] | skep-bench tables DIRECTORY [--smoke] | \
-                     skep-bench net [--rounds N] [--millis N] | skep-bench plan [--smoke | --only PART]";
+                     skep-bench watch [--seconds N] | skep-bench net [--rounds N] [--millis N] | skep-bench plan [--smoke | --only PART]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         ["tables", dir, options @ ..] => tables::run(dir.as_ref(), options),
         #[cfg(feature = "control")]
         ["net", options @ ..] => net::bench(options),
+        #[cfg(feature = "control")]
+        ["watch", options @ ..] => watch::run(options),
         // Started by the first.
         #[cfg(feature = "control")]
         ["member", dir, number] => member::run(dir.as_ref(), number),

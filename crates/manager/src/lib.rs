@@ -37,3 +37,4 @@ pub use observer::Observer;
 pub use repair::{Restored, force_single};
 /// Where a manager keeps its log, and the keys it is sealed with.
 pub use skep_raft::{DirStorage, Key, KeyId, KeyRing, Storage};
+pub use tables::{News, Tables, Watcher};

@@ -53,7 +53,7 @@ impl Ring {
 }
 
 /// What a watcher missed.
-pub(crate) enum News {
+pub enum News {
     /// These changes, transaction by transaction.
     Changes(Vec<Arc<Vec<Change>>>),
     /// Too much, or the tables were replaced: everything may be different.
@@ -61,14 +61,14 @@ pub(crate) enum News {
 }
 
 /// Follows the tables: every change once, in order, or [`News::Restart`].
-pub(crate) struct Watcher {
+pub struct Watcher {
     seen: u64,
     changed: watch::Receiver<u64>,
 }
 
 impl Watcher {
     /// Waits for a change.
-    pub(crate) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         // The sender lives as long as the manager; if it is gone there is no change any more.
         if self.changed.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -76,7 +76,7 @@ impl Watcher {
     }
 
     /// What came since the last call, and the tables with all of it.
-    pub(crate) fn take(&mut self, tables: &Tables) -> (News, Store) {
+    pub fn take(&mut self, tables: &Tables) -> (News, Store) {
         self.changed.mark_unchanged();
         let store = lock(&tables.store);
         let ring = lock(&tables.ring);
@@ -91,8 +91,8 @@ impl Watcher {
     }
 }
 
-/// The tables, and who wants to know that they changed.
-pub(crate) struct Tables {
+/// The tables, and who wants to know that they changed. Public for benchmarks.
+pub struct Tables {
     store: Mutex<Store>,
     /// Changed only while `store` is locked.
     ring: Mutex<Ring>,
@@ -106,6 +106,12 @@ pub(crate) struct Tables {
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     // Values are replaced whole, so a panic elsewhere leaves them usable.
     m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self::new(None, None)
+    }
 }
 
 impl Tables {
@@ -132,7 +138,8 @@ impl Tables {
     }
 
     /// Follows the tables from now on; the first [`Watcher::take`] gives the tables of then.
-    pub(crate) fn follow(&self) -> Watcher {
+    #[must_use]
+    pub fn follow(&self) -> Watcher {
         let changed = self.changed.subscribe();
         Watcher { seen: lock(&self.store).applied(), changed }
     }

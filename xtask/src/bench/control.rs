@@ -22,5 +22,12 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode, String> {
     }
     let status = command.args(rest).status().map_err(|e| format!("run {}: {e}", binary.display()));
     std::fs::remove_dir_all(&dir).map_err(|e| format!("remove {}: {e}", dir.display()))?;
-    Ok(if status?.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if !status?.success() {
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("\nWatchers of a manager's tables, in one process.\n");
+    let mut command = Command::new(&binary);
+    command.arg("watch").args(if smoke { &["--seconds", "1"][..] } else { &[] });
+    let status = command.status().map_err(|e| format!("run {}: {e}", binary.display()))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
