@@ -24,6 +24,9 @@ const NEEDS: &[Need] = &[
     Need { programs: &["mkfs.ext4"], packages: &["e2fsprogs"], why: "disks that can be slow" },
     Need { programs: &["curl"], packages: &["curl"], why: "asking services" },
     Need { programs: &["haproxy"], packages: &["haproxy"], why: "a balancer in front of the mesh" },
+    Need { programs: &["mariadbd"], packages: &["mariadb-server-core"], why: "an image of a database" },
+    Need { programs: &[], packages: &["wordpress"], why: "an image of a site that needs one, with its Apache and PHP" },
+    Need { programs: &[], packages: &["wordpress-theme-twentytwentythree"], why: "what the site looks like" },
     Need { programs: &["prometheus"], packages: &["prometheus"], why: "monitoring that finds what runs" },
 ];
 

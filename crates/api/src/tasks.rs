@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_types::control::{Code, ControlRequest, ControlResponse, TaskView};
-use skep_types::object::{Network, Service, Task};
+use skep_types::object::{Network, Service};
 use skep_types::{NetworkId, NodeId, ServiceId};
 
 use crate::App;
@@ -112,14 +112,15 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
             && filters.any("runtime", |f| f == "container")
             && filters.labels("label", services.get(&t.service).map_or(&none, |s| &s.spec.labels))
             && (on_nodes.is_empty() || t.node.is_some_and(|n| on_nodes.contains(&n)))
-            && up_to_date.is_none_or(|fresh| services.get(&t.service).is_some_and(|s| is_fresh(s, t) == fresh))
+            && up_to_date.is_none_or(|fresh| services.get(&t.service).is_some_and(|s| is_fresh(s, v) == fresh))
     };
     Ok(Json(tasks.iter().filter(wanted).map(|v| shown(v, &networks)).collect::<Vec<_>>()).into_response())
 }
 
-/// Whether a task runs what its service says now, of a job in its current iteration.
-fn is_fresh(s: &Service, t: &Task) -> bool {
-    s.revision == t.revision && s.iteration() == t.iteration
+/// Whether a task runs what its service says now, or what is as good, of a job in its current iteration.
+fn is_fresh(s: &Service, view: &TaskView) -> bool {
+    let t = &view.task;
+    (s.revision == t.revision || view.left_alone) && s.iteration() == t.iteration
 }
 
 /// The services that a filter names, each by full id, exact name or unique id prefix, as an argument would be.

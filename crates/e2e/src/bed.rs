@@ -168,8 +168,17 @@ impl Bed {
     /// The docker CLI's command for a host's daemon.
     #[must_use]
     pub fn command(&self, host: &str, args: &[&str]) -> Command {
+        self.client(Command::new("docker"), host, args)
+    }
+
+    /// The same for `skep`.
+    #[must_use]
+    pub fn skep_command(&self, host: &str, args: &[&str]) -> Command {
+        self.client(Command::new(&self.playground.place.binary), host, args)
+    }
+
+    fn client(&self, mut command: Command, host: &str, args: &[&str]) -> Command {
         let socket = self.host(host).socket(&self.playground.place);
-        let mut command = Command::new("docker");
         command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
         // The user's own file must not change what is tested.
         command.env("DOCKER_CONFIG", &self.playground.place.run);
@@ -423,10 +432,7 @@ impl Bed {
     /// Runs `skep` against a host's daemon.
     #[must_use]
     pub fn skep(&self, host: &str, args: &[&str]) -> Run {
-        let mut command = Command::new(&self.playground.place.binary);
-        let socket = self.host(host).socket(&self.playground.place);
-        command.args(args).env("DOCKER_HOST", format!("unix://{}", socket.display()));
-        Run::of(&mut command)
+        Run::of(&mut self.skep_command(host, args))
     }
 
     /// A directory for files of the test, gone with the hosts.

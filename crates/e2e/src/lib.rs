@@ -6,6 +6,7 @@
 
 pub mod bed;
 pub mod chaos;
+pub mod client;
 pub mod disks;
 pub mod images;
 pub mod load;

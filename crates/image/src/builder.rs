@@ -95,6 +95,13 @@ impl ImageBuilder {
         self
     }
 
+    /// VOLUME.
+    #[must_use]
+    pub fn volume(mut self, path: &str) -> Self {
+        self.run.volumes.insert(path.to_owned(), BTreeMap::new());
+        self
+    }
+
     /// LABEL.
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {

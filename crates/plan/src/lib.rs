@@ -32,7 +32,7 @@ use skep_types::{NodeId, ServiceId, Time};
 
 pub use dirty::Dirty;
 pub use restart::should_restart;
-pub use rolling_update::next_revision;
+pub use rolling_update::{is_left_alone, next_revision};
 
 use draft::Draft;
 

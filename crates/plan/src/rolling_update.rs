@@ -14,7 +14,7 @@ use skep_types::object::{Service, SlotKey, Task, TaskState, UpdateState, UpdateS
 use skep_types::spec::{FailureAction, TaskSpec, UpdateConfig, UpdateOrder};
 use skep_types::{ServiceId, Time, options};
 
-use crate::constraint::Constraint;
+use crate::constraint::{Constraint, fits_all};
 use crate::create::{Place, create};
 use crate::draft::Draft;
 use crate::slot::{Slot, has_had_its_turn, slots};
@@ -136,6 +136,15 @@ fn differ_in_constraints_only(a: &TaskSpec, b: &TaskSpec) -> bool {
         t
     };
     a.placement.constraints != b.placement.constraints && strip(a) == strip(b)
+}
+
+/// Whether a task of a revision before the current one is left as it is: only constraints differ, and its node satisfies them.
+#[must_use]
+pub fn is_left_alone(store: &Store, t: &Task) -> bool {
+    let Some(s) = store.service(t.service).filter(|s| t.is_wanted() && s.revision != t.revision) else { return false };
+    let Some((old, new)) = store.revision(s.id, t.revision).zip(store.revision(s.id, s.revision)) else { return false };
+    let Some(node) = t.node.and_then(|n| store.node(n)) else { return false };
+    differ_in_constraints_only(old, new) && fits_all(&new.placement.constraints, node)
 }
 
 /// Places where nothing is wanted and what ended is of another revision.

@@ -1,5 +1,7 @@
 //! Images of the distribution's own software, packed from the files that its packages installed on this machine.
 
+pub mod wordpress;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -13,10 +15,10 @@ fn base() -> ImageBuilder {
         .dir("/tmp", 0o1777)
         .file(
             "/etc/passwd",
-            "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+            "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/bin/false\nmysql:x:999:999:mysql:/:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n",
             0o644,
         )
-        .file("/etc/group", "root:x:0:\nwww-data:x:33:\nnogroup:x:65534:\n", 0o644)
+        .file("/etc/group", "root:x:0:\nwww-data:x:33:\nmysql:x:999:\nnogroup:x:65534:\n", 0o644)
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 }
 

@@ -160,6 +160,9 @@ pub struct TaskView {
     pub task: Arc<Task>,
     /// Its spec; absent if the revision is already forgotten.
     pub spec: Option<Arc<TaskSpec>>,
+    /// It is of a revision before the current one, and is left as it is: only constraints differ, and its node satisfies them.
+    #[serde(default)]
+    pub left_alone: bool,
 }
 
 /// How a manager is doing, as the leader sees it.

@@ -28,6 +28,7 @@ mod specs;
 mod stacks;
 mod updates;
 mod upkeep;
+mod wordpress;
 
 /// Ends a test where it cannot run.
 macro_rules! needs {

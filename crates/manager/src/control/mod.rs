@@ -120,5 +120,9 @@ fn view(s: &Shared, n: &Arc<Node>) -> NodeView {
 }
 
 fn task_view(store: &Store, t: &Arc<Task>) -> TaskView {
-    TaskView { task: t.clone(), spec: store.revision(t.service, t.revision).cloned() }
+    TaskView {
+        task: t.clone(),
+        spec: store.revision(t.service, t.revision).cloned(),
+        left_alone: skep_plan::is_left_alone(store, t),
+    }
 }

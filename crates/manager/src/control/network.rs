@@ -66,7 +66,10 @@ pub(crate) async fn remove(s: &Shared, target: &str) -> Result<ControlResponse, 
             let text = format!("ingress network cannot be removed because service {} depends on it", x.id);
             return Err(rpc(Code::FailedPrecondition, text).into());
         }
-        let live = |t: &skep_types::object::Task| t.is_wanted() && t.status.state <= TaskState::Running;
+        // The tasks of a service that was just removed are about to be stopped.
+        let live = |t: &skep_types::object::Task| {
+            t.is_wanted() && t.status.state <= TaskState::Running && store.service(t.service).is_some()
+        };
         if let Some(t) = store.tasks_of_network(n.id).find(|t| live(t)) {
             return Err(used(format!("task {}", t.id)).into());
         }

@@ -177,6 +177,7 @@ fn a_node_that_no_longer_fits_loses_its_tasks() {
     w.update(|s| s.task.placement.constraints = vec!["node.hostname==host2".into()]);
     w.pass(60);
     assert_eq!(w.running(), before);
+    assert!(before.iter().all(|t| crate::is_left_alone(&w.store, t)));
     let mut w = World::new(1);
     w.service(4, |s| s.task.resources.reserve_memory = 2 << 30);
     w.settle();
