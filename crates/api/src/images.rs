@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use skep_types::container::ContainerInfo;
 use skep_types::host::{ImageInfo, Removed};
 
 use crate::App;
@@ -64,15 +65,17 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
     let mut all = app.engine.images();
     all.sort_by_key(|i| std::cmp::Reverse(i.created));
     let containers = app.engine.containers();
-    let row = |i: &ImageInfo| {
-        let users = containers.iter().filter(|c| c.image_id == i.id).count();
-        json!({
-            "Id": i.id, "ParentId": "", "RepoTags": i.repo_tags, "RepoDigests": i.repo_digests,
-            "Created": i.created.unix_seconds(), "Size": i.size, "SharedSize": -1, "Labels": i.labels, "Containers": users,
-        })
-    };
-    let rows: Vec<Value> = all.iter().filter(|i| matches(i, &filters, &all)).map(row).collect();
+    let rows: Vec<Value> = all.iter().filter(|i| matches(i, &filters, &all)).map(|i| row(i, &containers)).collect();
     Ok(Json(rows).into_response())
+}
+
+/// A row of `images`.
+pub(crate) fn row(i: &ImageInfo, containers: &[ContainerInfo]) -> Value {
+    let users = containers.iter().filter(|c| c.image_id == i.id).count();
+    json!({
+        "Id": i.id, "ParentId": "", "RepoTags": i.repo_tags, "RepoDigests": i.repo_digests,
+        "Created": i.created.unix_seconds(), "Size": i.size, "SharedSize": -1, "Labels": i.labels, "Containers": users,
+    })
 }
 
 fn detail(i: &ImageInfo) -> Value {

@@ -33,9 +33,15 @@ fn now() -> skep_types::Time {
     skep_types::Time::default().after(since)
 }
 
+/// The API's word for its state.
+fn word(info: &ContainerInfo) -> &'static str {
+    if info.paused { "paused" } else { info.state.as_str() }
+}
+
 fn status(info: &ContainerInfo) -> String {
     let ago = |t: skep_types::Time| duration(now().since(t).as_secs());
     match info.state {
+        ContainerState::Running if info.paused => format!("Up {} (Paused)", ago(info.started_at)),
         ContainerState::Running => match info.health.as_ref().map(|h| h.status) {
             None => format!("Up {}", ago(info.started_at)),
             Some(HealthStatus::Starting) => format!("Up {} (health: starting)", ago(info.started_at)),
@@ -119,7 +125,7 @@ pub(crate) fn row(info: &ContainerInfo) -> Value {
     json!({
         "Id": info.id, "Names": [format!("/{}", info.name)], "Image": info.config.image, "ImageID": info.image_id,
         "Command": command(info), "Created": info.created.unix_seconds(), "Ports": port_rows(info),
-        "Labels": info.config.labels, "State": info.state.as_str(), "Status": status(info),
+        "Labels": info.config.labels, "State": word(info), "Status": status(info),
         "HostConfig": {"NetworkMode": mode}, "NetworkSettings": {"Networks": networks(info)},
         "Mounts": info.mounts.iter().map(mount).collect::<Vec<_>>(),
     })
@@ -131,7 +137,7 @@ pub(crate) fn row_matches(info: &ContainerInfo, all: &[ContainerInfo], filters: 
     let is_task = info.config.labels.contains_key("com.docker.swarm.task.id");
     filters.any("id", |v| info.id.starts_with(v))
         && filters.any("name", |v| info.name.contains(v.trim_start_matches('^').trim_start_matches('/').trim_end_matches('$')))
-        && filters.any("status", |v| info.state.as_str() == v)
+        && filters.any("status", |v| word(info) == v)
         && filters.any("exited", |v| info.finished_at.0 != 0 && v.parse() == Ok(info.exit_code))
         && filters.any("ancestor", |v| {
             info.config.image == v
@@ -240,7 +246,7 @@ pub(crate) fn detail(info: &ContainerInfo) -> Value {
     let text = |a: Option<std::net::Ipv4Addr>| a.map(|a| a.to_string()).unwrap_or_default();
     let file = |name: &str| format!("{}/{name}", info.etc_dir);
     let mut state = json!({
-        "Status": info.state.as_str(), "Running": running || info.state == ContainerState::Restarting, "Paused": false,
+        "Status": word(info), "Running": running || info.state == ContainerState::Restarting, "Paused": info.paused,
         "Restarting": info.state == ContainerState::Restarting, "OOMKilled": info.oom_killed,
         "Dead": info.state == ContainerState::Dead, "Pid": info.pid, "ExitCode": info.exit_code, "Error": info.error,
         "StartedAt": info.started_at.rfc3339(), "FinishedAt": info.finished_at.rfc3339(),

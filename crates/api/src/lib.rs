@@ -25,6 +25,8 @@ mod inspect_json;
 mod listen;
 mod networks;
 mod nodes;
+mod prune;
+mod reach;
 mod router;
 mod service_logs;
 mod services;
@@ -34,21 +36,24 @@ mod spec_write;
 mod swarm;
 mod system;
 mod tasks;
+mod usage;
 mod version;
 mod volumes;
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use skep_types::NodeId;
-use skep_types::container::{ContainerInfo, CreateContainer, Event, ExecConfig, ExecInfo, NetworkJoin, VolumeInfo};
+use skep_types::container::{ContainerInfo, CreateContainer, Event, ExecConfig, ExecInfo, NetworkJoin, PathStat, VolumeInfo};
 use skep_types::control::{
     ControlError, ControlRequest, ControlResponse, InitRequest, JoinRequest, RestoreRequest, SwarmInfo, SwarmStatus,
 };
 use skep_types::host::{ImageInfo, LocalNetworkInfo, LogOptions, LogRecord, Progress, RegistryAuth, Removed};
 use skep_types::logs::{LogItem, LogTarget};
 use skep_types::spec::Labels;
+use skep_types::usage::{Change, NewLimits, Process, Usage};
 use tokio::io::AsyncRead;
 use tokio::sync::{broadcast, mpsc};
 
@@ -61,6 +66,26 @@ pub type ApiResult<T> = Result<T, ControlError>;
 
 /// A body that is still arriving.
 pub type Upload = Pin<Box<dyn AsyncRead + Send>>;
+
+/// An archive as it comes; the last item is an error if it is not whole.
+pub type Archive = mpsc::Receiver<std::io::Result<Vec<u8>>>;
+
+/// An image that is to be made of a container.
+#[derive(Debug, Clone, Default)]
+pub struct NewImage {
+    /// The container.
+    pub container: String,
+    /// The image's name; may be empty.
+    pub reference: String,
+    /// Lines of a Dockerfile.
+    pub changes: Vec<String>,
+    /// Who made it.
+    pub author: String,
+    /// Why.
+    pub comment: String,
+    /// The container stands still meanwhile.
+    pub pause: bool,
+}
 
 /// Both directions of an attached process.
 #[derive(Debug)]
@@ -154,6 +179,32 @@ pub trait Engine: Send + Sync + 'static {
     async fn kill(&self, target: &str, signal: Option<&str>) -> ApiResult<()>;
     /// Removes it.
     async fn remove(&self, target: &str, force: bool, volumes: bool) -> ApiResult<()>;
+    /// Stops its processes in their tracks.
+    async fn pause(&self, target: &str) -> ApiResult<()>;
+    /// Lets them go on.
+    async fn unpause(&self, target: &str) -> ApiResult<()>;
+    /// Gives it another name.
+    async fn rename(&self, target: &str, name: &str) -> ApiResult<()>;
+    /// Gives it other limits.
+    async fn update_limits(&self, target: &str, limits: NewLimits) -> ApiResult<()>;
+    /// What it uses; `None` when it does not run.
+    async fn usage(&self, target: &str) -> ApiResult<Option<Usage>>;
+    /// Its processes.
+    async fn processes(&self, target: &str) -> ApiResult<Vec<Process>>;
+    /// What is at a path of it.
+    async fn path_stat(&self, target: &str, path: &str) -> ApiResult<PathStat>;
+    /// What is at a path of it, as an archive.
+    async fn copy_out(&self, target: &str, path: &str) -> ApiResult<(PathStat, Archive)>;
+    /// Unpacks an archive into a directory of it; whether kinds are kept, and whether all of it becomes its user's.
+    async fn copy_in(&self, target: &str, path: &str, keep_kinds: bool, to_user: bool, archive: Upload) -> ApiResult<()>;
+    /// How it differs from its image.
+    async fn changes(&self, target: &str) -> ApiResult<Vec<Change>>;
+    /// Its filesystem as an archive.
+    async fn export(&self, target: &str) -> ApiResult<Archive>;
+    /// Makes an image of it; the image's id.
+    async fn commit(&self, commit: NewImage) -> ApiResult<String>;
+    /// Bytes that its own files take.
+    async fn written(&self, target: &str) -> ApiResult<u64>;
     /// Begins to wait now; the answer comes later.
     fn wait(&self, target: &str, condition: WaitCondition) -> ApiResult<Pin<Box<dyn Future<Output = Waited> + Send>>>;
     /// Attaches to its streams.
@@ -199,6 +250,10 @@ pub trait Engine: Send + Sync + 'static {
     fn volume(&self, name: &str) -> ApiResult<VolumeInfo>;
     /// Makes one; an empty name lets the engine choose.
     fn create_volume(&self, name: &str, labels: Labels) -> ApiResult<VolumeInfo>;
+    /// Bytes that a volume's files take.
+    async fn volume_size(&self, name: &str) -> ApiResult<u64>;
+    /// Bytes of each layer on this host, by its digest.
+    fn layer_sizes(&self) -> BTreeMap<String, u64>;
     /// Removes one.
     fn remove_volume(&self, name: &str, force: bool) -> ApiResult<()>;
 

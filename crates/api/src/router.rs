@@ -9,8 +9,8 @@ use skep_types::file::FileKind;
 
 use crate::error::Failure;
 use crate::{
-    App, cluster, containers, events, exec, files, images, networks, nodes, service_logs, services, skep, swarm, system, tasks,
-    volumes,
+    App, cluster, containers, events, exec, files, images, networks, nodes, prune, reach, service_logs, services, skep, swarm,
+    system, tasks, usage, volumes,
 };
 
 pub(crate) fn router(app: App) -> Router {
@@ -33,16 +33,30 @@ pub(crate) fn router(app: App) -> Router {
         .route("/containers/{id}/attach", post(containers::attach))
         .route("/containers/{id}/logs", get(containers::logs))
         .route("/containers/{id}/exec", post(exec::create))
+        .route("/containers/{id}/pause", post(usage::pause))
+        .route("/containers/{id}/unpause", post(usage::unpause))
+        .route("/containers/{id}/rename", post(usage::rename))
+        .route("/containers/{id}/update", post(usage::update))
+        .route("/containers/{id}/top", get(usage::top))
+        .route("/containers/{id}/stats", get(usage::stats))
+        .route("/containers/{id}/archive", get(reach::copy_out).head(reach::stat).put(reach::copy_in))
+        .route("/containers/{id}/changes", get(reach::changes))
+        .route("/containers/{id}/export", get(reach::export))
+        .route("/containers/prune", post(prune::containers))
+        .route("/commit", post(reach::commit))
+        .route("/system/df", get(prune::df))
         .route("/exec/{id}/start", post(exec::start))
         .route("/exec/{id}/resize", post(exec::resize))
         .route("/exec/{id}/json", get(exec::inspect))
         .route("/images/json", get(images::list))
         .route("/images/create", post(images::create))
         .route("/images/load", post(images::load))
+        .route("/images/prune", post(prune::images))
         .route("/images/{*name}", get(images::get).post(images::post).delete(images::remove))
         .route("/distribution/{*name}", get(images::distribution))
         .route("/volumes", get(volumes::list))
         .route("/volumes/create", post(volumes::create))
+        .route("/volumes/prune", post(prune::volumes))
         .route("/volumes/{name}", get(volumes::inspect).put(volumes::update).delete(volumes::remove))
         .route("/networks", get(networks::list))
         .route("/networks/create", post(networks::create))

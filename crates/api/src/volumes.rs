@@ -15,7 +15,7 @@ use crate::containers::{no_content, truth};
 use crate::error::{Failure, Handled};
 use crate::filters::Filters;
 
-fn shown(v: &VolumeInfo) -> Value {
+pub(crate) fn shown(v: &VolumeInfo) -> Value {
     json!({
         "Name": v.name, "Driver": "local", "Mountpoint": v.mountpoint, "CreatedAt": v.created.rfc3339(), "Labels": v.labels,
         "Scope": "local", "Options": null,

@@ -109,6 +109,7 @@ impl Engine {
         match (info.state, connection) {
             (ContainerState::Running, Some(connection)) => {
                 tracing::info!(container = %container.id, pid = info.pid, "adopted");
+                self.note_pause(&container);
                 self.monitor(Arc::clone(&container), connection);
                 self.watch_health(&container);
             }

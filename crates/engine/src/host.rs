@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use skep_types::file::Bytes;
+use skep_types::usage::{NewLimits, Process, Usage};
 
 use crate::shim::Launch;
 
@@ -50,4 +51,32 @@ pub trait Runtime: Send + Sync {
 
     /// Kills every process of a container's group and removes the group: what is left when a shim was killed.
     fn clear_cgroup(&self, path: &str);
+
+    /// Starts the helper that reaches into a container's files; it reads [`crate::reach::Plan`] on its standard input. It is killed when
+    /// the value is dropped.
+    ///
+    /// # Errors
+    /// When the process cannot be made.
+    fn reach(&self) -> std::io::Result<tokio::process::Child>;
+
+    /// What a container's group has used; of networks only if it has one of its own, whose first process is `pid`.
+    fn usage(&self, cgroup: &str, pid: i32, own_network: bool) -> Usage;
+
+    /// The processes of a container's group, by id.
+    fn processes(&self, cgroup: &str) -> Vec<Process>;
+
+    /// Stops all processes of a group in their tracks, or lets them go on.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn freeze(&self, cgroup: &str, frozen: bool) -> std::io::Result<()>;
+
+    /// Whether a group is frozen.
+    fn is_frozen(&self, cgroup: &str) -> bool;
+
+    /// Sets new limits of a running container's group.
+    ///
+    /// # Errors
+    /// What the kernel refused, and why; what came before it stands.
+    fn limit(&self, cgroup: &str, limits: &NewLimits) -> std::io::Result<()>;
 }

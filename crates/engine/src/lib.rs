@@ -17,6 +17,7 @@ pub mod images;
 pub mod logs;
 pub mod net;
 pub mod oci;
+pub mod reach;
 mod registry;
 pub mod shim;
 pub mod volumes;

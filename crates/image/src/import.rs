@@ -63,7 +63,7 @@ impl ImageStore {
 }
 
 /// Applies one line of a Dockerfile.
-fn apply(run: &mut RunConfig, change: &str) -> Result<()> {
+pub(crate) fn apply(run: &mut RunConfig, change: &str) -> Result<()> {
     let bad = || ImageError::invalid("change", change);
     let (word, rest) = change.trim().split_once(char::is_whitespace).ok_or_else(bad)?;
     let rest = rest.trim();

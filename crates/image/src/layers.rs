@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::blobs::Blobs;
 use crate::compression::{Meter, decompressed};
 use crate::error::{ImageError, Result};
-use crate::unpack::unpack;
+use skep_archive::unpack;
 use skep_types::reference::valid_digest;
 
 /// Uncompressed bytes of one layer: no layer in use comes near, and a disk is lost by it only once.

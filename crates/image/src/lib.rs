@@ -8,6 +8,7 @@
 mod archive;
 mod blobs;
 mod builder;
+mod commit;
 mod compression;
 mod config;
 mod error;
@@ -16,9 +17,9 @@ mod index;
 mod layers;
 mod registry;
 mod store;
-mod unpack;
 
 pub use builder::ImageBuilder;
+pub use commit::Commit;
 pub use error::ImageError;
 pub use registry::{RegistryOptions, Remote};
 pub use skep_types::reference::{InvalidReference, Reference};

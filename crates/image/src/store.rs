@@ -1,5 +1,6 @@
 //! The store: look-up, names, removal, and the directories to mount.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -65,6 +66,12 @@ impl ImageStore {
     #[must_use]
     pub fn count(&self) -> usize {
         self.index().images.len()
+    }
+
+    /// Bytes of the files of each layer, by its digest.
+    #[must_use]
+    pub fn layer_sizes(&self) -> BTreeMap<String, u64> {
+        self.index().layers().into_iter().map(|diff_id| (diff_id.to_owned(), self.layers.size(diff_id))).collect()
     }
 
     /// All images.

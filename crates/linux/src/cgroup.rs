@@ -25,6 +25,13 @@ fn dirs(path: &str) -> Vec<PathBuf> {
     hierarchies.map(|h| h.path().join(relative)).filter(|p| p.is_dir()).collect()
 }
 
+/// Directory of a container's group for a v1 controller; on v2 there is one for all.
+#[must_use]
+pub(crate) fn dir(path: &str, controller: &str) -> Option<PathBuf> {
+    let below = |d: &PathBuf| is_v2() || d.starts_with(Path::new(ROOT).join(controller));
+    dirs(path).into_iter().find(below)
+}
+
 /// Removes a group and everything below it, in every hierarchy. What cannot be removed yet is left to the next sweep.
 pub fn remove(path: &str) {
     for dir in dirs(path) {

@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use skep_engine::host::{HostFacts, Runtime};
 use skep_engine::shim::Launch;
 use skep_types::file::Bytes;
+use skep_types::usage::{NewLimits, Process, Usage};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::ChildStdin;
 
-use crate::{cgroup, seccomp};
+use crate::{cgroup, processes, seccomp, usage};
 
 /// Longest line that a shim prints about itself.
 const MAX_LAUNCH: u64 = 64 << 10;
@@ -149,6 +150,38 @@ impl Runtime for LinuxRuntime {
             }
         }
         cgroup::remove(path);
+    }
+
+    fn reach(&self) -> std::io::Result<tokio::process::Child> {
+        tokio::process::Command::new("/proc/self/exe")
+            .arg("container-files")
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+    }
+
+    fn usage(&self, cgroup: &str, pid: i32, own_network: bool) -> Usage {
+        usage::usage(cgroup, pid, own_network)
+    }
+
+    fn processes(&self, cgroup: &str) -> Vec<Process> {
+        processes::list(cgroup)
+    }
+
+    fn freeze(&self, cgroup: &str, frozen: bool) -> std::io::Result<()> {
+        usage::freeze(cgroup, frozen)
+    }
+
+    fn is_frozen(&self, cgroup: &str) -> bool {
+        usage::is_frozen(cgroup)
+    }
+
+    fn limit(&self, cgroup: &str, limits: &NewLimits) -> std::io::Result<()> {
+        usage::limit(cgroup, limits)
     }
 }
 

@@ -313,6 +313,21 @@ pub struct MountPoint {
     pub rw: bool,
 }
 
+/// A path in a container, as it was when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct PathStat {
+    /// The path's last part, `/` for the root.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Type and permissions as the kernel has them.
+    pub mode: u32,
+    /// Last change of its content.
+    pub mtime: Time,
+    /// What a symlink leads to in the end, absolute; empty for anything else.
+    pub link: String,
+}
+
 /// A container as `inspect` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct ContainerInfo {
@@ -330,6 +345,9 @@ pub struct ContainerInfo {
     pub args: Vec<String>,
     /// State.
     pub state: ContainerState,
+    /// It runs, but its processes stand still.
+    #[serde(default)]
+    pub paused: bool,
     /// Process id on the host; 0 when it does not run.
     pub pid: i32,
     /// Last exit code.

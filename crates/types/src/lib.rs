@@ -28,6 +28,7 @@ pub mod spec;
 pub mod task;
 pub mod template;
 pub mod time;
+pub mod usage;
 
 pub use id::{ClusterId, FileId, LogId, NetworkId, NodeId, ServiceId, TaskId};
 pub use net::Ipv4Net;

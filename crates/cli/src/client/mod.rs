@@ -217,6 +217,32 @@ impl Client {
         Ok(Stream::new(response, self.failure("POST", path)))
     }
 
+    /// Sends what a reader gives, and reads the answer, which says nothing.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn upload_from(
+        &self,
+        method: &str,
+        path: &str,
+        reader: impl tokio::io::AsyncRead + Send + Unpin + 'static,
+    ) -> Result<(), ClientError> {
+        let sent = Sent { method, path, kind: "application/x-tar", headers: &[] };
+        let (response, _) = self.request(sent, body::from_reader(reader)).await?;
+        let read = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        read.map(drop).map_err(|e| self.failure(method, path).because(&e.to_string()))
+    }
+
+    /// Calls, and returns one header of the answer.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn header(&self, method: &str, path: &str, name: &str) -> Result<Option<String>, ClientError> {
+        let sent = Sent { method, path, kind: "text/plain", headers: &[] };
+        let (response, _) = self.request(sent, full(Bytes::new())).await?;
+        Ok(response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned))
+    }
+
     /// Turns a connection into a raw one: attach and exec.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ pub struct Raw {
 #[derive(Debug)]
 pub struct Stream {
     body: Incoming,
+    headers: hyper::HeaderMap,
     source: Source,
     waiting: BytesMut,
     /// Whether the answer says that it comes in frames; `None` if it does not say (API before 1.42).
@@ -54,7 +55,14 @@ impl Stream {
             Some("application/vnd.docker.raw-stream") => Some(false),
             _ => None,
         };
-        Self { body: response.into_body(), source, waiting: BytesMut::new(), multiplexed }
+        let headers = response.headers().clone();
+        Self { body: response.into_body(), headers, source, waiting: BytesMut::new(), multiplexed }
+    }
+
+    /// A header of the answer.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned)
     }
 
     /// The next piece; `None` at the end.

@@ -37,6 +37,11 @@ pub fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// Writes to standard error what is no line of its own; when that is closed there is nobody to tell.
+pub fn note(text: &str) {
+    let _ = write!(std::io::stderr(), "{text}");
+}
+
 /// Whether standard output is a terminal.
 #[must_use]
 pub fn on_terminal() -> bool {

@@ -14,7 +14,8 @@ const REFUSED: &str = include_str!("../../data/refused.txt");
 
 /// Fields that the newest description has dropped and clients of the versions served still read; and what it describes as an
 /// engine's network where Docker, and so Skep, sends the swarm's.
-const OLDER: [&str; 7] = [
+const OLDER: [&str; 8] = [
+    "/system/df.",
     "/containers/{id}/json.NetworkSettings.",
     "/images/{name}/json.Config.",
     "/images/{name}/json.DockerVersion",
@@ -120,6 +121,8 @@ fn every_call_is_served_or_listed_as_refused() {
                 "/events" => "?since=1&until=2",
                 p if p.ends_with("/logs") => "?stdout=1",
                 p if p.ends_with("/push") => "?tag=1",
+                p if p.ends_with("/archive") => "?path=/etc",
+                p if p.ends_with("/stats") => "?stream=false",
                 _ => "",
             };
             let body = (!reads && method != "HEAD").then(|| json!({}));

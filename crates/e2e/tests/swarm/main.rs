@@ -11,6 +11,7 @@ mod faults;
 mod form;
 mod friends;
 mod health;
+mod inside;
 mod journey_one;
 mod keys;
 mod logs;

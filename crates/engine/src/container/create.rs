@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use skep_types::container::{ContainerConfig, ContainerInfo, ContainerState, CreateContainer, MountPoint, PortMap};
+use skep_types::container::{
+    ContainerConfig, ContainerInfo, ContainerState, CreateContainer, EngineRestart, MountPoint, PortMap,
+};
 use skep_types::host::ImageInfo;
 use skep_types::names;
 use skep_types::spec::{MountKind, Protocol};
@@ -13,7 +15,7 @@ use crate::error::{Result, conflict, internal, invalid};
 use crate::oci::{capabilities, merge_env};
 
 /// Smallest memory limit that the kernel lets a container start with, in bytes, as Docker refuses below it.
-const MIN_MEMORY: u64 = 6 << 20;
+pub(super) const MIN_MEMORY: u64 = 6 << 20;
 
 /// Fresh volumes with the image's directory that each is filled from.
 type CopyUps = Vec<(std::path::PathBuf, String)>;
@@ -271,17 +273,8 @@ fn validate(request: &CreateContainer) -> Result<()> {
     if host.memory > 0 && host.memory < MIN_MEMORY {
         return Err(invalid("Minimum memory limit allowed is 6MB"));
     }
-    let restart = &host.restart;
-    if !matches!(restart.name.as_str(), "" | "no" | "always" | "unless-stopped" | "on-failure") {
-        return Err(invalid(format!(
-            "invalid restart policy: unknown policy '{}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
-            restart.name
-        )));
-    }
-    if restart.max_retry > 0 && restart.name != "on-failure" {
-        return Err(invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'"));
-    }
-    if host.auto_remove && !matches!(restart.name.as_str(), "" | "no") {
+    check_restart(&host.restart)?;
+    if host.auto_remove && !matches!(host.restart.name.as_str(), "" | "no") {
         return Err(invalid("can't create 'AutoRemove' container with restart policy"));
     }
     let dir = &request.config.working_dir;
@@ -295,6 +288,20 @@ fn validate(request: &CreateContainer) -> Result<()> {
         if !target.starts_with('/') || target == "/" {
             return Err(invalid(format!("invalid mount config: invalid mount path: '{target}' mount path must be absolute")));
         }
+    }
+    Ok(())
+}
+
+/// Whether a restart policy is one.
+pub(super) fn check_restart(restart: &EngineRestart) -> Result<()> {
+    if !matches!(restart.name.as_str(), "" | "no" | "always" | "unless-stopped" | "on-failure") {
+        return Err(invalid(format!(
+            "invalid restart policy: unknown policy '{}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+            restart.name
+        )));
+    }
+    if restart.max_retry > 0 && restart.name != "on-failure" {
+        return Err(invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'"));
     }
     Ok(())
 }

@@ -70,6 +70,7 @@ impl Engine {
         if !container.is_running() {
             return Err(conflict(format!("container {} is not running", container.id)));
         }
+        container.must_not_be_paused("exec")?;
         let id = crate::random_hex::<32>()?;
         let attributes = [("execID".to_owned(), id.clone())];
         self.container_event(&container, &format!("exec_create: {}", config.cmd.join(" ")), attributes);

@@ -57,6 +57,7 @@ impl Engine {
             r.info.oom_killed = exit.oom;
             r.info.finished_at = at;
             r.info.pid = 0;
+            r.info.paused = false;
             if let Some(health) = &mut r.info.health {
                 // As Docker shows a container that is probed no more.
                 health.status = HealthStatus::Unhealthy;

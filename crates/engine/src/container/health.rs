@@ -33,6 +33,10 @@ impl Engine {
                     let starting = container.info().health.is_some_and(|h| h.status == HealthStatus::Starting);
                     let early = || starting && crate::now().since(started) < config.start_period;
                     tokio::time::sleep(config.pause(early())).await;
+                    if container.info().paused {
+                        // It cannot answer, which says nothing of its health.
+                        continue;
+                    }
                     let Some(probe) = probe(&engine, &container, &config, &command).await else { return };
                     let Some(engine) = engine.upgrade() else { return };
                     engine.note_health(&container, &config, probe, early());

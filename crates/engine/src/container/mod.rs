@@ -10,11 +10,15 @@ mod files;
 mod health;
 mod launch;
 mod network;
+mod pause;
+mod reach;
 mod remove;
+mod rename;
 mod stop;
+mod usage;
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use skep_types::container::{ContainerInfo, ContainerState, FilePlace, NetworkJoin};
@@ -23,6 +27,7 @@ use tokio::sync::watch;
 
 pub use attach::AttachStream;
 pub use exec::ExecTable;
+pub use reach::Archive;
 
 /// The log driver that keeps nothing.
 pub const NO_LOG: &str = "none";
@@ -106,7 +111,7 @@ pub struct Container {
     record: Mutex<Record>,
     phase: watch::Sender<Phase>,
     /// Held by start, exit and removal, one at a time.
-    ops: tokio::sync::Mutex<()>,
+    ops: Arc<tokio::sync::Mutex<()>>,
     /// Clients that attached before the start.
     pending: Mutex<Vec<attach::Pending>>,
 }
@@ -121,7 +126,7 @@ impl Container {
             bundle,
             record: Mutex::new(record),
             phase: watch::channel(phase).0,
-            ops: tokio::sync::Mutex::new(()),
+            ops: Arc::default(),
             pending: Mutex::default(),
         }
     }

@@ -72,6 +72,7 @@ impl Engine {
         let seconds = timeout.or(config.stop_timeout).unwrap_or(DEFAULT_STOP_TIMEOUT);
         let end = container.wait(WaitFor::NotRunning);
         self.signal(&container, number).await?;
+        self.thaw(&container);
         let gone = match u64::try_from(seconds) {
             Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), end).await.is_ok(),
             Err(_) => {
@@ -100,7 +101,9 @@ impl Engine {
             container.update(false, |r| r.stopped_by_user = true)?;
             self.kill_and_wait(&container).await
         } else {
-            self.signal(&container, number).await
+            self.signal(&container, number).await?;
+            self.thaw(&container);
+            Ok(())
         }
     }
 
@@ -133,6 +136,7 @@ impl Engine {
     pub(super) async fn kill_and_wait(&self, container: &Container) -> Result<()> {
         let end = container.wait(WaitFor::NotRunning);
         self.signal(container, 9).await?;
+        self.thaw(container);
         if tokio::time::timeout(KILL_LIMIT, end).await.is_err() {
             return Err(internal(
                 &format!("kill container {}", container.id),

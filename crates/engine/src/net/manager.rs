@@ -159,6 +159,22 @@ impl NetworkManager {
         self.with(move |core| core.disconnect(&id, &network)).await
     }
 
+    /// Lets a container be found by another name. No error if it has no namespace.
+    ///
+    /// # Errors
+    /// None that is known of; the door is that of all changes.
+    pub async fn rename(&self, container_id: &str, name: &str) -> Result<(), NetError> {
+        let (id, name) = (container_id.to_owned(), name.to_owned());
+        self.with(move |core| {
+            if let Some(sandbox) = core.sandboxes.get_mut(&id) {
+                sandbox.request.name = name;
+                core.refresh_tables();
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Ends a container's namespace. No error if it is unknown.
     ///
     /// # Errors

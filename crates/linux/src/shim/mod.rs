@@ -24,6 +24,17 @@ use std::path::Path;
 use skep_engine::shim::{CONFIG_FILE, Launch, ShimConfig};
 
 pub use exec::exec_main;
+pub(crate) use rootfs::{Layers, overlay};
+
+/// Makes a directory inside of a root, with its parents.
+pub(crate) fn make_dir_inside(root: &Path, path: &str) -> Result<(), String> {
+    rootfs::make_dir_inside(root, path).map_err(|e| e.0)
+}
+
+/// User and group by the names of the root's own files.
+pub(crate) fn resolve_user(root: &Path, user: &str) -> Result<(u32, u32), String> {
+    users::resolve(root, user, &[]).map(|i| (i.uid, i.gid)).map_err(|e| e.0)
+}
 
 /// Why a container could not be made or run; the text is the engine's and reaches the user.
 #[derive(Debug, thiserror::Error)]

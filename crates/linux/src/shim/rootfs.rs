@@ -29,7 +29,8 @@ pub(crate) fn prepare(config: &ShimConfig) -> Result<(), ShimError> {
     }
     fs::set_permissions(&config.upper, fs::Permissions::from_mode(0o755))
         .map_err(|e| ShimError::new(&format!("set the mode of {}", config.upper.display()), e))?;
-    overlay(config).map_err(|e| ShimError::new(&format!("mount overlayfs on {}", config.rootfs.display()), e))?;
+    let layers = Layers { lower: &config.lower, upper: &config.upper, work: &config.work, rootfs: &config.rootfs };
+    overlay(&layers).map_err(|e| ShimError::new(&format!("mount overlayfs on {}", config.rootfs.display()), e))?;
     for volume in &config.volumes {
         copy_up(&config.rootfs, volume)?;
     }
@@ -37,21 +38,29 @@ pub(crate) fn prepare(config: &ShimConfig) -> Result<(), ShimError> {
     make_dir_inside(&config.rootfs, cwd)
 }
 
+/// What a root filesystem is made of.
+pub(crate) struct Layers<'a> {
+    pub(crate) lower: &'a [PathBuf],
+    pub(crate) upper: &'a Path,
+    pub(crate) work: &'a Path,
+    pub(crate) rootfs: &'a Path,
+}
+
 /// One layer a call on kernels from 6.5 on, where the length of the list has no limit; older ones take one option string.
-fn overlay(config: &ShimConfig) -> Result<(), rustix::io::Errno> {
+pub(crate) fn overlay(config: &Layers<'_>) -> Result<(), rustix::io::Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let modern = config.lower.iter().all(|l| fsconfig_set_string(&context, "lowerdir+", l.as_os_str()).is_ok());
     if !modern {
         let lower = config.lower.iter().map(|l| l.display().to_string()).collect::<Vec<_>>().join(":");
         let data = format!("lowerdir={lower},upperdir={},workdir={}", config.upper.display(), config.work.display());
         let data = std::ffi::CString::new(data).map_err(|_| rustix::io::Errno::INVAL)?;
-        return mount("overlay", &config.rootfs, "overlay", MountFlags::empty(), Some(data.as_c_str()));
+        return mount("overlay", config.rootfs, "overlay", MountFlags::empty(), Some(data.as_c_str()));
     }
     fsconfig_set_string(&context, "upperdir", config.upper.as_os_str())?;
     fsconfig_set_string(&context, "workdir", config.work.as_os_str())?;
     fsconfig_create(&context)?;
     let mounted = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    move_mount(&mounted, "", CWD, &config.rootfs, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    move_mount(&mounted, "", CWD, config.rootfs, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 /// Opens a path as the container would see it, never outside of its root.
@@ -62,7 +71,7 @@ pub(crate) fn open_inside(root: &Path, path: &str, flags: OFlags) -> rustix::io:
 }
 
 /// Makes a directory (the working directory) and its parents, as Docker does, never outside of the root.
-fn make_dir_inside(root: &Path, path: &str) -> Result<(), ShimError> {
+pub(super) fn make_dir_inside(root: &Path, path: &str) -> Result<(), ShimError> {
     let mut done = String::new();
     for part in Path::new(path).components() {
         let Component::Normal(name) = part else { continue };

@@ -1,18 +1,21 @@
 //! The API's [`skep_api::Engine`] over the engine and the image store: each call handed on.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use skep_api::{ApiResult, DaemonInfo, Distribution, NewNetwork, Stdio, Upload, WaitCondition, Waited};
+use skep_api::{ApiResult, Archive, DaemonInfo, Distribution, NewImage, NewNetwork, Stdio, Upload, WaitCondition, Waited};
 use skep_engine::container::{AttachStream, NO_LOG, WaitFor};
 use skep_engine::error::{internal, invalid, not_found};
 use skep_engine::net::{LocalNetwork, LocalNetworkSpec};
 use skep_engine::{Engine, logs};
+use skep_image::Commit;
 use skep_types::Time;
-use skep_types::container::{ContainerInfo, CreateContainer, Event, ExecConfig, ExecInfo, NetworkJoin, VolumeInfo};
+use skep_types::container::{ContainerInfo, CreateContainer, Event, ExecConfig, ExecInfo, NetworkJoin, PathStat, VolumeInfo};
 use skep_types::host::{ImageInfo, LocalNetworkInfo, LogOptions, LogRecord, Progress, RegistryAuth, Removed};
 use skep_types::spec::Labels;
+use skep_types::usage::{Change, NewLimits, Process, Usage};
 use tokio::sync::{broadcast, mpsc};
 
 use super::config::Config;
@@ -98,6 +101,78 @@ impl skep_api::Engine for EngineApi {
 
     async fn remove(&self, target: &str, force: bool, volumes: bool) -> ApiResult<()> {
         self.engine.remove(target, force, volumes).await
+    }
+
+    async fn pause(&self, target: &str) -> ApiResult<()> {
+        self.engine.pause(target).await
+    }
+
+    async fn unpause(&self, target: &str) -> ApiResult<()> {
+        self.engine.unpause(target).await
+    }
+
+    async fn rename(&self, target: &str, name: &str) -> ApiResult<()> {
+        self.engine.rename(target, name).await
+    }
+
+    async fn update_limits(&self, target: &str, limits: NewLimits) -> ApiResult<()> {
+        self.engine.update_limits(target, limits).await
+    }
+
+    async fn usage(&self, target: &str) -> ApiResult<Option<Usage>> {
+        self.engine.usage(target).await
+    }
+
+    async fn processes(&self, target: &str) -> ApiResult<Vec<Process>> {
+        self.engine.processes(target).await
+    }
+
+    async fn path_stat(&self, target: &str, path: &str) -> ApiResult<PathStat> {
+        self.engine.path_stat(target, path).await
+    }
+
+    async fn copy_out(&self, target: &str, path: &str) -> ApiResult<(PathStat, Archive)> {
+        self.engine.copy_out(target, path).await
+    }
+
+    async fn copy_in(&self, target: &str, path: &str, keep_kinds: bool, to_user: bool, archive: Upload) -> ApiResult<()> {
+        self.engine.copy_in(target, path, keep_kinds, to_user, archive).await
+    }
+
+    async fn changes(&self, target: &str) -> ApiResult<Vec<Change>> {
+        self.engine.changes(target).await
+    }
+
+    async fn export(&self, target: &str) -> ApiResult<Archive> {
+        self.engine.export(target).await
+    }
+
+    async fn commit(&self, new: NewImage) -> ApiResult<String> {
+        let info = self.container(&new.container)?;
+        let commit = Commit {
+            parent: info.image_id.clone(),
+            config: info.config.clone(),
+            reference: new.reference.clone(),
+            changes: new.changes,
+            author: new.author,
+            comment: new.comment,
+        };
+        // One that somebody else paused stays so.
+        let paused = new.pause && self.engine.pause(&info.id).await.is_ok();
+        let made = match self.engine.layer(&info.id).await {
+            Ok(layer) => self.images.commit(commit, layer).await,
+            Err(e) => Err(e),
+        };
+        if paused && let Err(e) = self.engine.unpause(&info.id).await {
+            tracing::warn!(container = %info.id, error = %e, "a container that was committed does not go on");
+        }
+        let id = made?;
+        self.engine.events.emit("image", "create", &id, [("name".to_owned(), new.reference)]);
+        Ok(id)
+    }
+
+    async fn written(&self, target: &str) -> ApiResult<u64> {
+        self.engine.written(target).await
     }
 
     fn wait(&self, target: &str, condition: WaitCondition) -> ApiResult<Pin<Box<dyn Future<Output = Waited> + Send>>> {
@@ -216,6 +291,14 @@ impl skep_api::Engine for EngineApi {
             self.engine.events.emit("volume", "create", &info.name, [("driver".to_owned(), "local".to_owned())]);
         }
         Ok(info)
+    }
+
+    async fn volume_size(&self, name: &str) -> ApiResult<u64> {
+        self.engine.volume_size(name).await
+    }
+
+    fn layer_sizes(&self) -> BTreeMap<String, u64> {
+        self.images.layer_sizes()
     }
 
     fn remove_volume(&self, name: &str, force: bool) -> ApiResult<()> {

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use skep_api::{Distribution, Upload};
+use skep_api::{Archive, Distribution, Upload};
 use skep_engine::error::{EngineError, Result, internal};
 use skep_engine::events::Events;
 use skep_engine::images::Images;
-use skep_image::{ImageError, ImageStore, Reference, RegistryOptions, Remote};
+use skep_image::{Commit, ImageError, ImageStore, Reference, RegistryOptions, Remote};
 use skep_types::control::Code;
 use skep_types::host::{ImageInfo, Progress, RegistryAuth, Removed};
 use tokio::sync::mpsc;
@@ -204,6 +204,16 @@ impl ImageAdapter {
         self.store.import(archive, reference, &changes, message).await.map_err(refused)
     }
 
+    /// Makes an image of a container's layer, as it comes; the image's id.
+    pub(crate) async fn commit(&self, commit: Commit, layer: Archive) -> Result<String> {
+        self.store.commit(commit, Chunks { archive: layer, chunk: Vec::new(), at: 0 }).await.map_err(refused)
+    }
+
+    /// Bytes of each layer, by its digest.
+    pub(crate) fn layer_sizes(&self) -> BTreeMap<String, u64> {
+        self.store.layer_sizes()
+    }
+
     /// What a registry says of a reference.
     pub(crate) async fn distribution(&self, reference: &str, auth: RegistryAuth) -> Result<Distribution> {
         let remote = self.look_up(reference, &auth).await?;
@@ -213,6 +223,25 @@ impl ImageAdapter {
             size: remote.size,
             platforms: remote.platforms,
         })
+    }
+}
+
+/// An archive as a thread that may block reads it.
+struct Chunks {
+    archive: Archive,
+    chunk: Vec<u8>,
+    at: usize,
+}
+
+impl std::io::Read for Chunks {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        if self.at == self.chunk.len() {
+            (self.chunk, self.at) = (self.archive.blocking_recv().transpose()?.unwrap_or_default(), 0);
+        }
+        let n = buf.len().min(self.chunk.len() - self.at);
+        buf[..n].copy_from_slice(&self.chunk[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
     }
 }
 

@@ -230,16 +230,21 @@ fn host(h: &mut Value, m: &Matches) -> Result<(), Failure> {
         h["LogConfig"] = json!({"Type": m.text_or_empty("log-driver"), "Config": map(m.list("log-opt"))});
     }
     if let Some(policy) = m.text("restart") {
-        let (name, count) = policy.split_once(':').unwrap_or((policy, "0"));
-        let count: u32 = count.parse().map_err(|_| {
-            Failure::with(125, "invalid restart policy format: maximum retry count must be an integer".to_owned())
-        })?;
-        if m.on("rm") && name != "no" {
+        let policy = restart(policy)?;
+        if m.on("rm") && policy["Name"] != "no" {
             return Err(Failure::with(125, "conflicting options: cannot specify both --restart and --rm"));
         }
-        h["RestartPolicy"] = json!({"Name": name, "MaximumRetryCount": count});
+        h["RestartPolicy"] = policy;
     }
     Ok(())
+}
+
+/// `always`, `on-failure:3`.
+pub(super) fn restart(text: &str) -> Result<Value, Failure> {
+    let (name, count) = text.split_once(':').unwrap_or((text, "0"));
+    let bad = |_| Failure::with(125, "invalid restart policy format: maximum retry count must be an integer".to_owned());
+    let count: u32 = count.parse().map_err(bad)?;
+    Ok(json!({"Name": name, "MaximumRetryCount": count}))
 }
 
 fn networks(out: &mut Value, m: &Matches) -> Result<(), Failure> {

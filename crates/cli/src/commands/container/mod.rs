@@ -1,12 +1,14 @@
 //! `container …`, and the same commands at the top: `run`, `ps`, `logs`, …
 
 mod body;
+mod copy;
 mod flags;
 mod ls;
 pub(crate) mod output;
 mod run;
 pub(crate) mod session;
 mod simple;
+mod usage;
 
 use super::{FILTER, FORMAT, INSPECT_FORMAT};
 use crate::grammar::{Arity, Command};
@@ -53,7 +55,33 @@ const LOGS: &str = "
     -t --timestamps bool Show when each line was written
     --until string Only until then";
 const INSPECT: &str = "-s --size bool Also its size";
-const STATS: &str = "--no-stream bool Once only (always so here)";
+const STATS: &str = "
+    -a --all bool Also those that do not run
+    --no-stream bool Once only
+    --no-trunc bool Do not cut ids short";
+const UPDATE: &str = "
+    --blkio-weight uint Relative weight of its disk traffic
+    --cpu-period int Period of the processor limit in microseconds
+    --cpu-quota int Microseconds of processor time in each period
+    -c --cpu-shares int Relative weight of its processor time
+    --cpus cpus Most processors
+    --cpuset-cpus string Processors that it may use
+    --cpuset-mems string Memory nodes that it may use
+    -m --memory bytes Most memory
+    --memory-reservation bytes Memory that it is held to when memory is short
+    --memory-swap bytes Most memory and swap together
+    --pids-limit int Most processes (-1 for no limit)
+    --restart string When it is started again by itself: no, always, unless-stopped, on-failure[:TIMES]";
+const CP: &str = "
+    -a --archive bool Keep the owners
+    -L --follow-link bool Copy what a link leads to
+    -q --quiet bool Say nothing when it is done";
+const COMMIT: &str = "
+    -a --author string Who made it
+    -c --change list* Instruction for the image, as in a Dockerfile
+    -m --message string Why
+    -p --pause bool The container stands still meanwhile (default true)";
+const EXPORT: &str = "-o --output string File to write, instead of standard output";
 const PRUNE: &str = "-f --force bool Do not ask";
 
 const MANY: &str = "CONTAINER [CONTAINER...]";
@@ -185,8 +213,54 @@ pub const STATS_CMD: Command = Command::new(
     "[OPTIONS] [CONTAINER...]",
     "Display resource usage statistics of containers",
     Arity::Any,
-    &[STATS],
-    |a, m| Box::pin(simple::stats(a, m)),
+    &[FORMAT, STATS],
+    |a, m| Box::pin(usage::stats(a, m)),
+);
+/// `update`.
+pub const UPDATE_CMD: Command = Command::new(
+    "update",
+    MANY_OPTIONS,
+    "Update configuration of one or more containers",
+    Arity::AtLeast(1),
+    &[UPDATE],
+    |a, m| Box::pin(usage::update(a, m)),
+);
+/// `cp`.
+pub const CP_CMD: Command = Command::new(
+    "cp",
+    "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|- | SRC_PATH|- CONTAINER:DEST_PATH",
+    "Copy files/folders between a container and the local filesystem",
+    Arity::Exactly(2),
+    &[CP],
+    |a, m| Box::pin(copy::copy(a, m)),
+)
+.shown(&["cp web:/etc/nginx/nginx.conf .", "cp site/. web:/var/www/html", "cp web:/var/log - | tar -t"]);
+/// `diff`.
+pub const DIFF: Command = Command::new(
+    "diff",
+    "CONTAINER",
+    "Inspect changes to files or directories on a container's filesystem",
+    Arity::Exactly(1),
+    &[],
+    |a, m| Box::pin(simple::diff(a, m)),
+);
+/// `export`.
+pub const EXPORT_CMD: Command = Command::new(
+    "export",
+    "[OPTIONS] CONTAINER",
+    "Export a container's filesystem as a tar archive",
+    Arity::Exactly(1),
+    &[EXPORT],
+    |a, m| Box::pin(simple::export(a, m)),
+);
+/// `commit`.
+pub const COMMIT_CMD: Command = Command::new(
+    "commit",
+    "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+    "Create a new image from a container's changes",
+    Arity::Between(1, 2),
+    &[COMMIT],
+    |a, m| Box::pin(simple::commit(a, m)),
 );
 
 /// The group.
@@ -212,6 +286,11 @@ pub const GROUP: Command = Command::group(
         PORT,
         TOP,
         STATS_CMD,
+        UPDATE_CMD,
+        CP_CMD,
+        DIFF,
+        EXPORT_CMD,
+        COMMIT_CMD,
         Command::new(
             "inspect",
             MANY_OPTIONS,

@@ -150,28 +150,49 @@ pub(super) async fn top(app: &App, m: &Matches) -> Result<u8, Failure> {
     Ok(0)
 }
 
-pub(super) async fn stats(app: &App, m: &Matches) -> Result<u8, Failure> {
-    let client = app.client().await?;
-    let found = client.call("GET", "/containers/json", None).await?;
-    let all: Vec<String> = found.as_array().into_iter().flatten().filter_map(|c| c["Id"].as_str().map(str::to_owned)).collect();
-    let names = if m.args().is_empty() { &all } else { &m.args().to_vec() };
-    let mut out = "CONTAINER ID\tNAME\tCPU %\tMEM USAGE / LIMIT\tPIDS\n".to_owned();
-    for name in names {
-        let s = client.call("GET", &format!("/containers/{}/stats?stream=false", escape(name)), None).await?;
-        let number = |path: &str| s.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
-        let busy = number("/cpu_stats/cpu_usage/total_usage") - number("/precpu_stats/cpu_usage/total_usage");
-        let whole = number("/cpu_stats/system_cpu_usage") - number("/precpu_stats/system_cpu_usage");
-        let percent = if whole > 0.0 { busy / whole * number("/cpu_stats/online_cpus").max(1.0) * 100.0 } else { 0.0 };
-        out += &format!(
-            "{}\t{}\t{percent:.2}%\t{} / {}\t{}\n",
-            crate::output::human::short_id(s["id"].as_str().unwrap_or(name)),
-            s["name"].as_str().unwrap_or_default().trim_start_matches('/'),
-            crate::output::human::binary_size(number("/memory_stats/usage") as i64),
-            crate::output::human::binary_size(number("/memory_stats/limit") as i64),
-            number("/pids_stats/current")
-        );
+/// `diff`: a letter and a path for each change.
+pub(super) async fn diff(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let found = app.client().await?.call("GET", &format!("/containers/{}/changes", escape(m.arg(0))), None).await?;
+    let line = |c: &Value| {
+        let kind = match c["Kind"].as_u64() {
+            Some(1) => "A",
+            Some(2) => "D",
+            _ => "C",
+        };
+        format!("{kind} {}\n", c["Path"].as_str().unwrap_or_default())
+    };
+    print(&found.as_array().into_iter().flatten().map(line).collect::<String>())?;
+    Ok(0)
+}
+
+pub(super) async fn export(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let file = m.text("output").filter(|o| !o.is_empty());
+    if file.is_none() && crate::output::on_terminal() {
+        return Err(Failure::new("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
     }
-    print(&table::columns(&out))?;
+    let stream = app.client().await?.open("GET", &format!("/containers/{}/export", escape(m.arg(0))), &[]).await?;
+    super::copy::save(stream, file).await
+}
+
+pub(super) async fn commit(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let (repo, tag) = crate::commands::image::pull::split(m.arg(1));
+    let pause = if m.switch("pause") == Some(false) { "0" } else { "1" };
+    let mut path = query(
+        "/commit",
+        &[
+            ("container", m.arg(0)),
+            ("repo", repo),
+            ("tag", tag),
+            ("author", m.text_or_empty("author")),
+            ("comment", m.text_or_empty("message")),
+            ("pause", pause),
+        ],
+    );
+    for change in m.list("change") {
+        path += &format!("&changes={}", escape(change));
+    }
+    let made = app.client().await?.call("POST", &path, None).await?;
+    print(&format!("{}\n", made["Id"].as_str().unwrap_or_default()))?;
     Ok(0)
 }
 

@@ -1,11 +1,12 @@
 //! `system …`, `info`, `version`, `events`, `ping`.
 
+mod df;
 mod info;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use super::{FILTER, INSPECT_FORMAT};
+use super::{FILTER, FORMAT, INSPECT_FORMAT};
 use crate::app::{App, DOCKER_VERSION, Failure};
 use crate::client::query;
 use crate::grammar::{Arity, Command, Matches};
@@ -56,6 +57,9 @@ pub const GROUP: Command = Command::group(
     &[
         INFO,
         EVENTS,
+        Command::new("df", "[OPTIONS]", "Show how much room things take", Arity::None, &[FORMAT], |a, m| {
+            Box::pin(df::df(a, m))
+        }),
         Command::new(
             "dial-stdio",
             "",
