@@ -15,7 +15,7 @@ use crate::files::{Files, Memory};
 use crate::logs;
 use crate::session::{self, distinct};
 use crate::worker::Worker;
-use crate::{Executor, Uplink};
+use crate::{Attachments, Executor, Uplink};
 
 const MANAGERS: &str = "managers.json";
 /// Events wait for the host process, which handles one at a time; a role is told again in the next session.
@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     /// The description is to be told again, in the session of now.
     pub(crate) describe: watch::Sender<u64>,
     pub(crate) goodbye: watch::Sender<bool>,
+    /// Containers that are no tasks on overlay networks.
+    pub(crate) attachments: Arc<Attachments>,
     /// Places for clients that read logs.
     pub(crate) readers: Arc<Semaphore>,
     pub(crate) stop: watch::Sender<bool>,
@@ -118,6 +120,7 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.inner.stop.send_replace(true);
         self.join.abort();
+        self.inner.attachments.open(false);
     }
 }
 
@@ -128,8 +131,11 @@ impl Agent {
         let mut managers: Vec<(NodeId, String)> = files.named(MANAGERS).unwrap_or_default();
         managers.extend(config.managers.iter().cloned());
         let (events, rx) = mpsc::channel(EVENTS);
+        let attachments = config.executor.attachments().unwrap_or_default();
+        attachments.open(true);
         let inner = Arc::new(Inner {
             config,
+            attachments,
             managers: Mutex::new(distinct(managers)),
             files: files.clone(),
             events,

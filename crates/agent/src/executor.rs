@@ -13,6 +13,8 @@ use skep_types::object::{ContainerStatus, NodeDescription};
 use skep_types::spec::PortConfig;
 use tokio::sync::mpsc;
 
+use crate::Attachments;
+
 /// Why something did not work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -141,6 +143,11 @@ pub trait Executor: Send + Sync + 'static {
     /// # Errors
     /// [`ExecError`] if it cannot be read.
     async fn logs(&self, task: TaskId, options: LogOptions) -> Result<mpsc::Receiver<LogRecord>, ExecError>;
+
+    /// Where the containers of this host that are no tasks ask for their places on overlay networks; `None` if it has none.
+    fn attachments(&self) -> Option<Arc<Attachments>> {
+        None
+    }
 
     /// The containers of tasks on this host, running and ended ones.
     async fn observe(&self) -> Vec<ObservedTask>;

@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod agent;
+mod attachments;
 mod choice;
 mod driver;
 mod executor;
@@ -19,6 +20,7 @@ mod uplink;
 mod worker;
 
 pub use agent::{Agent, AgentConfig, AgentEvent};
+pub use attachments::Attachments;
 pub use executor::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started, Turn};
 pub use files::{DirMemory, Memory};
 pub use uplink::{TlsUplink, Uplink};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use skep_types::dataplane::DataPlane;
 use tokio::sync::{Notify, watch};
 
-use crate::Executor;
+use crate::{Attachments, Executor};
 
 /// Pause after the host refused it.
 const RETRY: Duration = Duration::from_secs(1);
@@ -85,6 +85,13 @@ impl Plane {
 
     pub(crate) fn set(&self, plane: DataPlane) {
         self.wanted.send_modify(|w| *w = (w.0 + 1, Some(plane)));
+    }
+
+    /// Tells what the managers hold for this host, if they said anything yet.
+    pub(crate) fn attached(&self, attachments: &Attachments) {
+        if let Some(plane) = &self.wanted.borrow().1 {
+            attachments.told(&plane.attached);
+        }
     }
 
     fn questions(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, u64)>> {

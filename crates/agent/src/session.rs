@@ -79,6 +79,8 @@ pub(crate) async fn run(inner: Arc<Inner>, mut worker: Worker) {
                         pause = FIRST_PAUSE;
                         inner.connected.send_replace(true);
                         worker.plane.online(true);
+                        inner.attachments.begin();
+                        worker.plane.attached(&inner.attachments);
                         session(&inner, &mut worker, open).await
                     }
                     Ok(None) => End::Lost("no manager takes the session".into()),
@@ -242,6 +244,11 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
                     }
                 }
             }
+            list = inner.attachments.next() => {
+                if tx.try_send(AgentMessage::Attach(list)).is_err() {
+                    return End::Lost(format!("{addr} takes no more messages"));
+                }
+            }
             index = worker.plane.answer() => {
                 if tx.try_send(AgentMessage::Followed { index }).is_err() {
                     return End::Lost(format!("{addr} takes no more messages"));
@@ -305,7 +312,11 @@ async fn take(inner: &Arc<Inner>, worker: &mut Worker, m: ManagerMessage) -> Opt
         ManagerMessage::File(f) => worker.stored.put(f),
         ManagerMessage::ForgetFiles(ids) => worker.stored.forget(&ids),
         ManagerMessage::Logs(ask) => logs::serve(inner, *ask),
-        ManagerMessage::DataPlane(p) => worker.plane.set(*p),
+        ManagerMessage::DataPlane(p) => {
+            worker.plane.set(*p);
+            worker.plane.attached(&inner.attachments);
+        }
+        ManagerMessage::Attached(answer) => inner.attachments.answered(answer),
         ManagerMessage::Follow { index } => worker.plane.ask(index),
         ManagerMessage::Drained { index } => worker.plane.drained(index),
         ManagerMessage::RoleChanged { role } => inner.tell(AgentEvent::RoleChanged(role)),

@@ -53,26 +53,8 @@ pub(crate) struct CreateQuery {
 pub(crate) async fn create(State(app): State<App>, Query(query): Query<CreateQuery>, JsonBody(body): JsonBody) -> Handled {
     let mut request = create_json::read(body)?;
     request.name = query.name.unwrap_or_default();
-    refuse_attachable(&app, &request).await?;
     let id = app.engine.create(request).await?;
     Ok((StatusCode::CREATED, Json(json!({"Id": id, "Warnings": []}))).into_response())
-}
-
-/// Plain containers on overlay networks come with the data plane's own issue.
-async fn refuse_attachable(app: &App, request: &skep_types::container::CreateContainer) -> Handled<()> {
-    let local = app.engine.networks().await;
-    let names = request.networks.iter().map(|n| n.network.as_str()).chain([request.host.network_mode.as_str()]);
-    for name in names.filter(|n| !matches!(*n, "" | "default" | "bridge" | "host" | "none")) {
-        if name.starts_with("container:") {
-            return Err(Failure::unbuilt("--network container:…"));
-        }
-        let known = local.iter().any(|l| l.name == name || l.id.starts_with(name));
-        if !known && let Some(found) = crate::networks::in_swarm(app, name).await {
-            return Err(crate::networks::no_attachment(&found));
-        }
-        // One that is nowhere is found missing at the start: a 404 here would mean a missing image to clients.
-    }
-    Ok(())
 }
 
 pub(crate) async fn inspect(State(app): State<App>, Path(id): Path<String>) -> Handled {

@@ -271,7 +271,7 @@ pub(crate) fn endpoint(network: String, mut e: Fields) -> Handled<NetworkJoin> {
         Some(wanted.parse().map_err(|_| Failure::invalid(format!("invalid IPv4 address: {wanted}")))?)
     };
     ipam.finish()?;
-    let join = NetworkJoin { network, address, aliases: e.get("Aliases")? };
+    let join = NetworkJoin { network, address, aliases: e.get("Aliases")?, assigned: false };
     // What the engine answers itself when a client sends an inspected object back.
     e.skip(&[
         "NetworkID",

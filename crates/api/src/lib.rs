@@ -52,6 +52,7 @@ use skep_types::control::{
 };
 use skep_types::host::{ImageInfo, LocalNetworkInfo, LogOptions, LogRecord, Progress, RegistryAuth, Removed};
 use skep_types::logs::{LogItem, LogTarget};
+use skep_types::object::Network;
 use skep_types::spec::Labels;
 use skep_types::usage::{Change, NewLimits, Process, Usage};
 use tokio::io::AsyncRead;
@@ -259,11 +260,13 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Networks of this host.
     async fn networks(&self) -> Vec<LocalNetworkInfo>;
+    /// Networks of the swarm that this host has now.
+    async fn overlays(&self) -> Vec<Network>;
     /// Makes one; its id.
     async fn create_network(&self, network: NewNetwork) -> ApiResult<String>;
     /// Removes one.
     async fn remove_network(&self, target: &str) -> ApiResult<()>;
-    /// Connects a container to one.
+    /// Connects a container to one, or to one of the swarm.
     async fn connect_network(&self, network: &str, container: &str, join: NetworkJoin) -> ApiResult<()>;
     /// Disconnects a container from one.
     async fn disconnect_network(&self, network: &str, container: &str) -> ApiResult<()>;

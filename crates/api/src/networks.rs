@@ -16,7 +16,6 @@ use std::sync::Arc;
 use crate::body::JsonBody;
 use crate::containers::no_content;
 use crate::error::{Failure, Handled};
-use crate::fields::Fields;
 use crate::filters::Filters;
 use crate::{App, NewNetwork};
 
@@ -66,19 +65,18 @@ fn swarm(n: &Network, containers: &[ContainerInfo]) -> Value {
     })
 }
 
-/// The swarm's networks; none on a host that is no manager or has no leader to ask.
+/// The swarm's networks; those that this host has now if it is no manager or has no leader to ask.
 async fn of_swarm(app: &App) -> Vec<Arc<Network>> {
-    if !app.cluster.info().await.control_available {
-        return Vec::new();
+    if app.cluster.info().await.control_available
+        && let Ok(ControlResponse::Networks(list)) = app.cluster.call(ControlRequest::ListNetworks).await
+    {
+        return list;
     }
-    match app.cluster.call(ControlRequest::ListNetworks).await {
-        Ok(ControlResponse::Networks(list)) => list,
-        _ => Vec::new(),
-    }
+    app.engine.overlays().await.into_iter().map(Arc::new).collect()
 }
 
 /// The swarm's network of a name or id, if there is one.
-pub(crate) async fn in_swarm(app: &App, target: &str) -> Option<Arc<Network>> {
+async fn in_swarm(app: &App, target: &str) -> Option<Arc<Network>> {
     let all = of_swarm(app).await;
     let by = |f: &dyn Fn(&Network) -> bool| all.iter().find(|n| f(n)).cloned();
     by(&|n| n.id.to_string() == target)
@@ -221,30 +219,8 @@ pub(crate) async fn remove(State(app): State<App>, Path(target): Path<String>) -
     Ok(no_content())
 }
 
-/// Why a container that is no task cannot be on a network of the swarm.
-pub(crate) fn no_attachment(network: &Network) -> Failure {
-    let name = &network.spec.name;
-    if network.spec.attachable {
-        return Failure::unbuilt(format!("attaching a plain container to the swarm's network {name}"));
-    }
-    let why = format!("rpc error: code = PermissionDenied desc = network {name} not manually attachable");
-    Failure::new(Code::PermissionDenied, format!("Could not attach to network {name}: {why}"))
-}
-
-/// The container and the rest of a call to connect or disconnect; refuses the swarm's networks, which only tasks are on yet.
-async fn joint(app: &App, network: &str, body: &mut Fields) -> Handled<String> {
-    let container: String = body.get("Container")?;
-    let networks = app.engine.networks().await;
-    if find_local(&networks, network)?.is_none()
-        && let Some(found) = in_swarm(app, network).await
-    {
-        return Err(no_attachment(&found));
-    }
-    Ok(container)
-}
-
 pub(crate) async fn connect(State(app): State<App>, Path(target): Path<String>, JsonBody(mut body): JsonBody) -> Handled {
-    let container = joint(&app, &target, &mut body).await?;
+    let container: String = body.get("Container")?;
     let join = crate::create_json::endpoint(target.clone(), body.object("EndpointConfig")?)?;
     body.finish()?;
     app.engine.connect_network(&target, &container, join).await?;
@@ -252,7 +228,7 @@ pub(crate) async fn connect(State(app): State<App>, Path(target): Path<String>, 
 }
 
 pub(crate) async fn disconnect(State(app): State<App>, Path(target): Path<String>, JsonBody(mut body): JsonBody) -> Handled {
-    let container = joint(&app, &target, &mut body).await?;
+    let container: String = body.get("Container")?;
     // There is no endpoint of a container that is gone: it went with it.
     body.skip(&["Force"]);
     body.finish()?;

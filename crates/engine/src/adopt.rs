@@ -1,10 +1,12 @@
 //! The daemon's start: what runs is adopted, what ended meanwhile is recorded, what a crash left is removed.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use skep_types::container::ContainerState;
 
 use crate::container::{Container, ExecTable, Record, found_exit};
+use crate::error::Code;
 use crate::files::read_json;
 use crate::host::Runtime;
 use crate::images::Images;
@@ -13,7 +15,12 @@ use crate::oci::cgroup_path;
 use crate::shim::client::Connection;
 use crate::shim::{Request, Response};
 use crate::volumes::Volumes;
-use crate::{Engine, EngineConfig};
+use crate::{Attachments, Engine, EngineConfig};
+
+/// A container on an overlay network waits for the managers so long at first after the host's start, longer each time, …
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// … and not any more when this is reached, after some four minutes.
+const LAST_PAUSE: Duration = Duration::from_secs(128);
 
 /// The engine could not start.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +52,7 @@ impl Engine {
         images: Arc<dyn Images>,
         net_host: Arc<dyn NetHost>,
         net_config: NetConfig,
+        attachments: Arc<dyn Attachments>,
     ) -> Result<Arc<Self>, OpenError> {
         let disk = |operation: &'static str, path: &std::path::Path| {
             let path = path.display().to_string();
@@ -89,6 +97,7 @@ impl Engine {
             config,
             runtime,
             images,
+            attachments,
             net: Arc::new(net),
             volumes: Arc::new(volumes),
             events: Arc::default(),
@@ -97,6 +106,8 @@ impl Engine {
         });
         for container in &found {
             engine.registry_insert(Arc::clone(container));
+            let held: Vec<_> = container.record().places.into_iter().map(|p| p.held).collect();
+            engine.attachments.adopt(&held);
         }
         for (container, connection) in found.into_iter().zip(alive) {
             engine.take_over(container, connection).await;
@@ -133,6 +144,7 @@ impl Engine {
             // `always` starts again with the daemon even if a user had stopped it.
             (ContainerState::Exited, _) if info.host.restart.name == "always" => self.start_soon(container),
             _ => {
+                self.let_go(&container);
                 let _ = std::fs::remove_dir_all(&container.bundle);
             }
         }
@@ -141,8 +153,21 @@ impl Engine {
     fn start_soon(self: &Arc<Self>, container: Arc<Container>) {
         let engine = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(e) = engine.start(&container.id).await {
-                tracing::warn!(container = %container.id, error = %e, "could not be started again");
+            let mut pause = FIRST_PAUSE;
+            loop {
+                match engine.start(&container.id).await {
+                    Ok(()) => return,
+                    // This host is not back in its swarm yet.
+                    Err(e) if pause < LAST_PAUSE && e.code != Code::NotModified && engine.is_on_others(&container).await => {
+                        tracing::info!(container = %container.id, error = %e, "is started again as soon as its networks are there");
+                    }
+                    Err(e) => {
+                        tracing::warn!(container = %container.id, error = %e, "could not be started again");
+                        return;
+                    }
+                }
+                tokio::time::sleep(pause).await;
+                pause *= 2;
             }
         });
     }

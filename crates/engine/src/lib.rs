@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod attachments;
 pub mod container;
 pub mod dns;
 pub mod error;
@@ -21,6 +22,8 @@ pub mod reach;
 mod registry;
 pub mod shim;
 pub mod volumes;
+
+pub use attachments::Attachments;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -56,6 +59,7 @@ pub struct Engine {
     pub(crate) config: EngineConfig,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) images: Arc<dyn Images>,
+    pub(crate) attachments: Arc<dyn Attachments>,
     /// The networks.
     pub net: Arc<NetworkManager>,
     /// The volumes.

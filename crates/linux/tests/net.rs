@@ -67,6 +67,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
                     node: node(t.1),
                     task_name: format!("web.{}.x", t.0),
                     container: None,
+                    aliases: Vec::new(),
                 })
                 .collect(),
             services: vec![ServiceView {
@@ -81,6 +82,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
             subnet: "10.255.0.0/24".parse().unwrap(),
             ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
         })),
+        ..DataPlane::default()
     }
 }
 

@@ -37,6 +37,12 @@ fn told(c: &Change, time: Time) -> Option<Event> {
     match c {
         Change::Cluster | Change::Task { .. } => None,
         Change::Node { id, old, new } => {
+            if let (Some(old), Some(new)) = (old, new)
+                && old.attached != new.attached
+            {
+                // The node's containers come and go; nothing of the node itself has changed with them.
+                return None;
+            }
             let name = |n: &Node| n.spec.name.clone().unwrap_or_else(|| n.description.hostname.clone());
             Some(event("node", id, (old.as_deref(), new.as_deref()), |n| (n.meta, name(n)), node, time))
         }

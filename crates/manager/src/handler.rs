@@ -58,6 +58,7 @@ impl Shared {
                 Ok(ControlAnswer::Noted { applied, drained: self.followed.take(manager, follows, applied, Instant::now()) })
             }
             ControlCall::Statuses { reports } => statuses::write(self, reports).await.map(|()| self.noted()),
+            ControlCall::Attach { node, list } => dispatch::attach(self, node, &list).await.map(ControlAnswer::Attached),
             ControlCall::Logs { .. } => Ok(self.noted()),
         };
         result.unwrap_or_else(ControlAnswer::Error)

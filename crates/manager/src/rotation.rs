@@ -177,6 +177,7 @@ pub(crate) async fn run(s: &Arc<Shared>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use skep_types::attach::HeldList;
     use skep_types::object::{Meta, NodeDescription};
     use skep_types::spec::{ClusterSpec, NodeSpec, Role};
     use skep_types::{ClusterId, Secret};
@@ -217,6 +218,7 @@ mod tests {
             manager: None,
             retired_raft_id: 0,
             renew: false,
+            attached: HeldList::default(),
         }
     }
 

@@ -231,6 +231,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use skep_state::Op;
+    use skep_types::attach::HeldList;
     use skep_types::object::{Meta, Node, NodeDescription, NodeState, Service};
     use skep_types::spec::*;
     use skep_types::{NodeId, ServiceId, Time};
@@ -251,6 +252,7 @@ mod tests {
             manager: None,
             retired_raft_id: 0,
             renew: false,
+            attached: HeldList::default(),
         };
         let update = UpdateConfig { max_failure_ratio: 0.25, ..UpdateConfig::default() };
         let spec = ServiceSpec {

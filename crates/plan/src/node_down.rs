@@ -1,8 +1,9 @@
 //! Nodes that are gone: what they were given is orphaned when the node is deleted, or was down for a day
-//! (`swarm-semantics` 4.6). Replacing the tasks is the orchestrators' work. Must never touch a node that is alive.
+//! (`swarm-semantics` 4.6); what they hold for containers that are no tasks is released then. Replacing the tasks is the orchestrators' work. Must never touch a node that is alive.
 
 use std::time::Duration;
 
+use skep_state::{Key, Op};
 use skep_types::NodeId;
 use skep_types::object::{NodeState, TaskState};
 
@@ -20,7 +21,8 @@ pub(crate) fn run(d: &mut Draft<'_>, nodes: &[NodeId]) {
             Some(n) if n.state == NodeState::Down => {
                 let due = n.meta.updated_at.after(ORPHAN_AFTER);
                 if now < due {
-                    if d.work.tasks_of_node(id).any(|t| !t.status.state.is_terminal()) {
+                    let holds = !n.attached.held.is_empty();
+                    if holds || d.work.tasks_of_node(id).any(|t| !t.status.state.is_terminal()) {
                         d.wake_for(due, Due::Node(id));
                     }
                     continue;
@@ -40,6 +42,12 @@ pub(crate) fn run(d: &mut Draft<'_>, nodes: &[NodeId]) {
                 t.status.err = Some(err.into());
                 t.status.timestamp = now;
             });
+        }
+        // Last: it counts from the node's last write.
+        if let Some(n) = d.work.node(id).filter(|n| !n.attached.held.is_empty()).cloned() {
+            let mut n = (*n).clone();
+            n.attached.held.clear();
+            d.put(Key::Node(id), &Op::PutNode(Box::new(n)));
         }
     }
 }

@@ -156,6 +156,9 @@ impl Store {
             }
             Op::DeleteNetwork(id) => {
                 self.is_unused(|s| s.spec.task.networks.iter().any(|n| n.target == *id))?;
+                if let Some((node, held)) = self.attached(*id).next() {
+                    return Err(Refused::Attached { node, container: held.container.chars().take(12).collect() });
+                }
                 let old = self.networks.remove(id);
                 if let Some(o) = &old {
                     self.index.remove_network(o);

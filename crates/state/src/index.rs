@@ -1,6 +1,7 @@
 //! Secondary indexes: found by another key, held by one owner only, or summed up. Derived from the tables alone; must never be
 //! stored. What may be refused is checked before anything is changed.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use imbl::{OrdMap, OrdSet};
@@ -20,7 +21,7 @@ pub enum AddressOwner {
     Service(ServiceId),
     /// A task that has not ended.
     Task(TaskId),
-    /// A node on the ingress network.
+    /// A node: on the ingress network for itself, on others for a container that is no task.
     Node(NodeId),
 }
 
@@ -343,15 +344,24 @@ impl Indexes {
         self.file_names.remove(&(f.spec.kind, f.spec.name.clone()));
     }
 
+    /// The addresses that a node holds.
+    fn addresses_of_node<'a>(&self, n: &'a Node) -> impl Iterator<Item = (NetworkId, Ipv4Addr)> + use<'a> {
+        let attached = n.attached.held.iter().map(|h| (h.network, h.addr.addr));
+        self.ingress.zip(n.ingress_addr).into_iter().chain(attached)
+    }
+
     pub(crate) fn check_node(&self, n: &Node) -> Result<(), Refused> {
-        match self.ingress.zip(n.ingress_addr) {
-            Some((net, addr)) => self.is_free(net, addr, AddressOwner::Node(n.id)),
-            None => Ok(()),
-        }
+        let mut own = BTreeSet::new();
+        self.addresses_of_node(n).try_for_each(|(network, addr)| {
+            if !own.insert((network, addr)) {
+                return Err(Refused::Address { network, addr });
+            }
+            self.is_free(network, addr, AddressOwner::Node(n.id))
+        })
     }
 
     pub(crate) fn add_node(&mut self, n: &Node) {
-        if let Some((net, addr)) = self.ingress.zip(n.ingress_addr) {
+        for (net, addr) in self.addresses_of_node(n) {
             self.hold(net, addr, AddressOwner::Node(n.id));
         }
         if n.takes_tasks() {
@@ -360,7 +370,7 @@ impl Indexes {
     }
 
     pub(crate) fn remove_node(&mut self, n: &Node) {
-        if let Some((net, addr)) = self.ingress.zip(n.ingress_addr) {
+        for (net, addr) in self.addresses_of_node(n) {
             self.release(net, addr);
         }
         self.ranked.remove(&(self.loads.get(&n.id).map_or(0, |l| l.tasks), n.id));

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use skep_types::attach::Held;
 use skep_types::file::{FileKind, StoredFile};
 use skep_types::object::{Cluster, Network, Node, Service, SlotKey, Task, Version};
 use skep_types::spec::{Protocol, TaskSpec};
@@ -333,6 +334,16 @@ impl Store {
     #[must_use]
     pub fn port_owner(&self, protocol: Protocol, port: u16) -> Option<ServiceId> {
         self.index.ports.get(&(protocol, port)).copied()
+    }
+
+    /// Containers that are no tasks on a network, with their nodes, by address.
+    pub fn attached(&self, network: NetworkId) -> impl Iterator<Item = (NodeId, &Held)> {
+        let all = (network, Ipv4Addr::UNSPECIFIED)..=(network, Ipv4Addr::BROADCAST);
+        self.index.addresses.range(all).filter_map(move |((_, addr), owner)| {
+            let AddressOwner::Node(id) = owner else { return None };
+            let held = &self.nodes.get(id)?.attached.held;
+            held.iter().find(|h| h.network == network && h.addr.addr == *addr).map(|h| (*id, h))
+        })
     }
 
     /// Who holds an address.

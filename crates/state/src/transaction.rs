@@ -217,6 +217,14 @@ pub enum Refused {
         /// Who has them.
         owner: NetworkId,
     },
+    /// A container that is no task is on a network that would be removed.
+    #[error("in use by container {container} on node {node}")]
+    Attached {
+        /// Its node.
+        node: NodeId,
+        /// Short id of the container.
+        container: String,
+    },
     /// A service names what would be removed.
     #[error("in use by service {by}")]
     InUse {

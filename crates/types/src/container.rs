@@ -206,6 +206,9 @@ pub struct NetworkJoin {
     /// Other names.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// For tasks: the managers have given the address already.
+    #[serde(default)]
+    pub assigned: bool,
 }
 
 /// `POST /containers/create`.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::attach::Held;
 use crate::digest::Fnv;
+use crate::object::Network;
 use crate::spec::Protocol;
 use crate::{Ipv4Net, NetworkId, NodeId};
 
@@ -26,10 +28,16 @@ pub struct DataPlane {
     pub data_path_port: u16,
     /// Every other node that is a member, dead or alive.
     pub peers: Vec<Peer>,
-    /// Overlay networks with at least one task on this node.
+    /// Overlay networks with at least one container on this node.
     pub networks: Vec<View<OverlayView>>,
     /// Ports published on every node.
     pub ingress: Option<View<IngressView>>,
+    /// What this node holds for its containers that are no tasks.
+    #[serde(default)]
+    pub attached: Vec<Held>,
+    /// The objects of these networks and of the mesh's, for users of this host to see.
+    #[serde(default)]
+    pub shown: Vec<View<Network>>,
 }
 
 impl DataPlane {
@@ -130,18 +138,21 @@ pub struct OverlayView {
     pub services: Vec<ServiceView>,
 }
 
-/// A task's place on an overlay network.
+/// A container's place on an overlay network.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OverlayEndpoint {
     /// Its address.
     pub addr: Ipv4Addr,
     /// Where it runs.
     pub node: NodeId,
-    /// `service.slot.id`.
+    /// `service.slot.id`, or the name of a container that is no task.
     pub task_name: String,
     /// Short container id, once known.
     #[serde(default)]
     pub container: Option<String>,
+    /// Other names of a container that is no task.
+    #[serde(default)]
+    pub aliases: Vec<String>,
 }
 
 /// A service as seen on one overlay network.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::task::{Attachment, ContainerStatus, SlotKey, Task, TaskState, TaskStatus};
 
+use crate::attach::HeldList;
 use crate::spec::{
     Availability, ClusterSpec, GenericResource, NetworkSpec, NodeSpec, PortConfig, Role, ServiceMode, ServiceSpec,
 };
@@ -18,7 +19,7 @@ use crate::{ClusterId, Ipv4Net, NetworkId, NodeId, Secret, ServiceId, Time};
 pub struct Version(pub u64);
 
 /// What every object carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Meta {
     /// Last write.
     pub version: Version,
@@ -220,6 +221,9 @@ pub struct Node {
     /// It is asked to renew its certificate now, for a change of the root.
     #[serde(default)]
     pub renew: bool,
+    /// Addresses on overlay networks that it holds for containers of its own that are no tasks.
+    #[serde(default)]
+    pub attached: HeldList,
 }
 
 impl Node {
@@ -239,6 +243,7 @@ impl Node {
             manager: None,
             retired_raft_id: 0,
             renew: false,
+            attached: HeldList::default(),
         }
     }
 
@@ -250,7 +255,7 @@ impl Node {
 }
 
 /// A network of swarm scope with what was allocated for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Network {
     /// Its id.
     pub id: NetworkId,

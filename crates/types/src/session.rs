@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attach::{Answer, WantedList};
 use crate::control::{Assignment, KnownTask, StatusReport};
 use crate::file::StoredFile;
 use crate::spec::{Availability, Role};
@@ -52,6 +53,8 @@ pub enum AgentMessage {
         /// The index in the question.
         index: u64,
     },
+    /// What this node wants for containers that are no tasks; answered by [`ManagerMessage::Attached`].
+    Attach(WantedList),
 }
 
 /// From a manager to an agent.
@@ -121,4 +124,6 @@ pub enum ManagerMessage {
     },
     /// The certificate must be renewed now: its issuer is on the way out.
     RenewCertificate,
+    /// Answer to [`AgentMessage::Attach`].
+    Attached(Answer),
 }

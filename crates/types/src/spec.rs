@@ -476,7 +476,7 @@ pub struct EndpointSpec {
 }
 
 /// A network of swarm scope.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// Unique name.
     pub name: String,

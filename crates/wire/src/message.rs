@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use skep_types::attach::{Answer, WantedList};
 pub use skep_types::control::CertificateRequest;
 use skep_types::control::{ControlError, ControlRequest, ControlResponse, IssuedCertificate, StatusReport};
 use skep_types::logs::LogAsk;
@@ -126,6 +127,13 @@ pub enum ControlCall {
         /// Each with the node whose session it came from.
         reports: Vec<(NodeId, StatusReport)>,
     },
+    /// What a node wants for containers that are no tasks.
+    Attach {
+        /// The node, from its certificate.
+        node: NodeId,
+        /// All of it.
+        list: WantedList,
+    },
 }
 
 /// What a node tells of itself when its session begins, or changes.
@@ -166,4 +174,6 @@ pub enum ControlAnswer {
         /// `ip:port` of the leader, if one is known.
         leader: Option<String>,
     },
+    /// Answer to `Attach`.
+    Attached(Answer),
 }

@@ -167,6 +167,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], services: &[ServiceView], published: &[(u1
         node: node(t.1),
         task_name: format!("web.{}.x", t.0),
         container: None,
+        aliases: Vec::new(),
     };
     let at =
         |task: u8| tasks.iter().filter(move |t| t.0 == task).map(|t| IngressBackend { addr: ingress(t.0), node: node(t.1) });
@@ -197,6 +198,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], services: &[ServiceView], published: &[(u1
             subnet: skep_types::Ipv4Net::new(Ipv4Addr::new(10, 255, 0, 0), 24),
             ports: published.iter().map(port).collect(),
         })),
+        ..DataPlane::default()
     }
 }
 

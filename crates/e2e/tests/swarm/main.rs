@@ -3,6 +3,7 @@
 //! Needs root and the docker CLI; a test says so and passes where they are missing.
 
 mod api_walk;
+mod attachable;
 mod chaos;
 mod client;
 mod connect;

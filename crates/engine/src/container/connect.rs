@@ -9,15 +9,18 @@ use skep_types::container::NetworkJoin;
 use super::network::{endpoint_infos, mode, own_addresses, ports, request_of};
 use super::{Container, Record};
 use crate::Engine;
-use crate::error::{Result, internal, invalid, not_found};
-use crate::net::{LocalNetwork, Sandbox};
+use crate::error::{Code, EngineError, Result, internal, invalid, not_found};
+use crate::net::{NetworkRequest, Sandbox};
+
+/// The driver of networks of the swarm.
+const OVERLAY: &str = "overlay";
 
 /// Networks that nobody joins or leaves by hand, with Docker's reasons.
-fn refuse(network: &LocalNetwork, mode: &str) -> Result<()> {
-    if network.driver == "host" || mode == "host" {
+fn refuse(driver: &str, mode: &str) -> Result<()> {
+    if driver == "host" || mode == "host" {
         return Err(invalid("container cannot be disconnected from host network or connected to host network"));
     }
-    if network.driver == "null" || mode == "none" {
+    if driver == "null" || mode == "none" {
         return Err(invalid(
             "container cannot be connected to multiple networks with one of the networks in private (none) mode",
         ));
@@ -38,16 +41,33 @@ fn all(record: &Record) -> Vec<NetworkJoin> {
 }
 
 impl Engine {
-    /// Connects a container to a local network.
+    /// Whether a container joins a network at its start that is not this host's own.
+    pub(crate) async fn is_on_others(&self, container: &Container) -> bool {
+        for join in all(&container.record()) {
+            if !self.net.is_local(mode(&join.network)).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Connects a container to a network of this host, or to an overlay network of the swarm if the managers let it.
     ///
     /// # Errors
     /// 400 and 403 with Docker's texts, 404 for either, 500.
     pub async fn connect(self: &Arc<Self>, network: &str, target: &str, join: NetworkJoin) -> Result<()> {
         let container = self.find(target)?;
+        if !self.net.is_local(network).await {
+            match self.join_overlay(&container, network, &join).await {
+                // A few digits of a local network's id, perhaps.
+                Err(e) if e.code == Code::NotFound => {}
+                done => return done,
+            }
+        }
         let network = self.net.network(network).await?;
         let _guard = container.ops.lock().await;
         let record = container.record();
-        refuse(&network, mode(&record.info.host.network_mode))?;
+        refuse(&network.driver, mode(&record.info.host.network_mode))?;
         if network.name == "bridge" && !(join.aliases.is_empty() && join.address.is_none()) {
             return Err(invalid(if join.address.is_some() {
                 "user specified IP address is supported on user defined networks only"
@@ -67,20 +87,59 @@ impl Engine {
         };
         networks.push(join);
         settle(&container, networks, sandbox)?;
-        self.network_event("connect", &network, &container.id);
+        self.network_event("connect", [&network.id, &network.name, &network.driver], &container.id);
         Ok(())
     }
 
-    /// Disconnects a container from a local network.
+    async fn join_overlay(self: &Arc<Self>, container: &Container, network: &str, join: &NetworkJoin) -> Result<()> {
+        let _guard = container.ops.lock().await;
+        let record = container.record();
+        refuse(OVERLAY, mode(&record.info.host.network_mode))?;
+        let mut networks = all(&record);
+        let join = NetworkJoin { network: network.to_owned(), ..join.clone() };
+        let held = self.hold(container, &record, &join).await?;
+        let id = held.network.to_string();
+        let has = |n: &NetworkJoin| n.network == network || n.network == id;
+        if record.places.iter().any(|p| p.held.network == held.network) || networks.iter().any(has) {
+            return Err(crate::net::NetError::Connected { container: record.info.name, network: network.to_owned() }.into());
+        }
+        let request = NetworkRequest { network: id.clone(), address: Some(held.addr.addr), aliases: join.aliases.clone() };
+        let joined = match &record.sandbox {
+            Some(_) if container.is_running() => self.net.connect(&container.id, request).await.map(Some),
+            _ => Ok(None),
+        };
+        if !matches!(joined, Ok(Some(_))) {
+            // One that does not run asks again when it is started.
+            self.attachments.release(&container.id, Some(held.network));
+            container.update(false, |r| r.places.retain(|p| p.held.network != held.network))?;
+        }
+        let sandbox = joined?;
+        let on = sandbox.iter().flat_map(|s| &s.endpoints).find(|e| e.network_id == id);
+        let name = on.map_or(network, |e| &e.network_name).to_owned();
+        networks.push(NetworkJoin { network: id.clone(), ..join });
+        settle(container, networks, sandbox)?;
+        self.network_event("connect", [&id, &name, OVERLAY], &container.id);
+        Ok(())
+    }
+
+    /// Disconnects a container from a network.
     ///
     /// # Errors
     /// 400, 404 when there is no such network or container or it is not connected, 500.
     pub async fn disconnect(self: &Arc<Self>, network: &str, target: &str) -> Result<()> {
         let container = self.find(target)?;
+        if let Some(id) = container.record().overlay(network) {
+            let _guard = container.ops.lock().await;
+            if container.record().networks.iter().any(|n| n.assigned && n.network == id) {
+                let text = format!("container {} is a task of the swarm, which stays on its service's networks", container.id);
+                return Err(EngineError::new(Code::PermissionDenied, text));
+            }
+            return self.leave_overlay(&container, &id, true).await;
+        }
         let network = self.net.network(network).await?;
         let _guard = container.ops.lock().await;
         let record = container.record();
-        refuse(&network, mode(&record.info.host.network_mode))?;
+        refuse(&network.driver, mode(&record.info.host.network_mode))?;
         let mut networks = all(&record);
         let count = networks.len();
         networks.retain(|n| mode(&n.network) != network.name && n.network != network.id);
@@ -92,14 +151,43 @@ impl Engine {
             _ => None,
         };
         settle(&container, networks, sandbox)?;
-        self.network_event("disconnect", &network, &container.id);
+        self.network_event("disconnect", [&network.id, &network.name, &network.driver], &container.id);
         Ok(())
     }
 
-    fn network_event(&self, action: &str, network: &LocalNetwork, container: &str) {
-        let attributes = [("container", container), ("name", &network.name), ("type", &network.driver)];
+    /// Takes a container, whose `ops` the caller holds, off an overlay network; with `forget` for its next start, too.
+    pub(crate) async fn leave_overlay(&self, container: &Container, id: &str, forget: bool) -> Result<()> {
+        let record = container.record();
+        let on = record.sandbox.iter().flat_map(|s| &s.endpoints).find(|e| e.network_id == id);
+        let name = on.map_or(id, |e| &e.network_name).to_owned();
+        let sandbox = match on {
+            Some(_) if container.is_running() => Some(self.net.disconnect(&container.id, id).await?),
+            _ => None,
+        };
+        let mut networks = all(&record);
+        if forget {
+            networks.retain(|n| n.network != name && n.network != id);
+        }
+        settle(container, networks, sandbox)?;
+        self.attachments.release(&container.id, id.parse().ok());
+        container.update(false, |r| r.places.retain(|p| p.held.network.to_string() != id))?;
+        self.network_event("disconnect", [id, &name, OVERLAY], &container.id);
+        Ok(())
+    }
+
+    fn network_event(&self, action: &str, [id, name, driver]: [&str; 3], container: &str) {
+        let attributes = [("container", container), ("name", name), ("type", driver)];
         let attributes = attributes.map(|(k, v)| (k.to_owned(), v.to_owned()));
-        self.events.emit("network", action, &network.id, attributes);
+        self.events.emit("network", action, id, attributes);
+    }
+}
+
+impl Record {
+    /// The id of the overlay network that it is on, or joins at its start, under this name or id.
+    fn overlay(&self, network: &str) -> Option<String> {
+        let mut endpoints = self.sandbox.iter().flat_map(|s| &s.endpoints).filter(|e| e.bridge.is_empty());
+        let on = endpoints.find(|e| e.network_id == network || e.network_name == network);
+        on.map(|e| e.network_id.clone())
     }
 }
 

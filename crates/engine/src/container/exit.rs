@@ -76,6 +76,9 @@ impl Engine {
             [("exitCode".to_owned(), exit.code.to_string()), ("execDuration".to_owned(), ran.as_secs().to_string())];
         self.container_event(&container, "die", attributes);
         container.count_exit();
+        if !again {
+            self.let_go(&container);
+        }
         drop(guard);
         if again {
             self.restart_later(container, attempt);

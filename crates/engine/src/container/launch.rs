@@ -56,6 +56,7 @@ impl Engine {
             if let Err(left) = self.net.detach(&container.id).await {
                 tracing::warn!(container = %container.id, error = %left, "network of a failed start not wholly removed");
             }
+            self.let_go(container);
             let _ = std::fs::remove_dir_all(&container.bundle);
             container.drop_pending();
             let code = if e.message.contains("permission denied") {

@@ -32,7 +32,9 @@ pub use reach::Archive;
 /// The log driver that keeps nothing.
 pub const NO_LOG: &str = "none";
 pub(crate) use exit::found_exit;
+pub(crate) use network::request_of;
 
+use crate::attachments::Place;
 use crate::error::{Result, internal};
 use crate::files::write_json;
 use crate::net::Sandbox;
@@ -61,6 +63,9 @@ pub struct Record {
     /// Its place in the network while it runs.
     #[serde(default)]
     pub sandbox: Option<Sandbox>,
+    /// What it holds on overlay networks of the swarm while it runs or is about to, if it is no task.
+    #[serde(default)]
+    pub places: Vec<Place>,
     /// A user asked it to stop: `unless-stopped` and `always` respect that.
     #[serde(default)]
     pub stopped_by_user: bool,
@@ -111,7 +116,7 @@ pub struct Container {
     record: Mutex<Record>,
     phase: watch::Sender<Phase>,
     /// Held by start, exit and removal, one at a time.
-    ops: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) ops: Arc<tokio::sync::Mutex<()>>,
     /// Clients that attached before the start.
     pending: Mutex<Vec<attach::Pending>>,
 }

@@ -72,14 +72,18 @@ impl Engine {
         if mode == "host" {
             return Ok(None);
         }
-        let mut networks: Vec<NetworkRequest> = record.networks.iter().map(request_of).collect();
-        let known = |n: &NetworkRequest| n.network == mode;
+        let mut joins = record.networks.clone();
+        let known = |n: &NetworkJoin| self::mode(&n.network) == mode;
         if mode != "none"
             && !record.explicit
-            && !networks.iter().any(known)
-            && (networks.is_empty() || !info.host.network_mode.is_empty())
+            && !joins.iter().any(known)
+            && (joins.is_empty() || !info.host.network_mode.is_empty())
         {
-            networks.insert(0, NetworkRequest { network: mode.to_owned(), ..NetworkRequest::default() });
+            joins.insert(0, NetworkJoin { network: mode.to_owned(), ..NetworkJoin::default() });
+        }
+        let mut networks = Vec::with_capacity(joins.len());
+        for join in &joins {
+            networks.push(self.place(container, record, join).await?);
         }
         let hostname =
             if info.config.hostname.is_empty() { container.id[..12].to_owned() } else { info.config.hostname.clone() };
@@ -101,7 +105,7 @@ impl Engine {
     }
 }
 
-pub(super) fn request_of(join: &NetworkJoin) -> NetworkRequest {
+pub(crate) fn request_of(join: &NetworkJoin) -> NetworkRequest {
     NetworkRequest { network: mode(&join.network).to_owned(), address: join.address, aliases: join.aliases.clone() }
 }
 

@@ -43,6 +43,7 @@ impl Engine {
         if let Err(e) = self.net.detach(&container.id).await {
             failures.push(e.to_string());
         }
+        self.let_go(&container);
         let mut note = |result: std::io::Result<()>| match result {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => failures.push(e.to_string()),
             _ => {}

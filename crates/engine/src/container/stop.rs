@@ -56,10 +56,12 @@ impl Engine {
             // It waits for its next start, which must not come.
             let _guard = container.ops.lock().await;
             if container.record().info.state == ContainerState::Restarting {
-                return container.update(true, |r| {
+                let stopped = container.update(true, |r| {
                     r.stopped_by_user = true;
                     r.info.state = ContainerState::Exited;
                 });
+                self.let_go(&container);
+                return stopped;
             }
         }
         if !container.is_running() {

@@ -9,20 +9,31 @@ use super::sandbox::wants_resolver;
 use super::{NetError, NetworkRequest, Sandbox, SandboxEndpoint};
 use crate::dns::Resolver;
 
+/// The number of an interface that a container does not have yet.
+fn free_index(sandbox: &Sandbox) -> usize {
+    let used: BTreeSet<&str> = sandbox.endpoints.iter().map(|e| e.ifname.as_str()).collect();
+    (0..).find(|n| !used.contains(format!("eth{n}").as_str())).unwrap_or_default()
+}
+
 impl Core {
     /// Gives a running container one more interface, or changes nothing.
     pub(super) fn connect(&mut self, id: &str, wanted: &NetworkRequest) -> Result<Sandbox, NetError> {
         let before = self.sandboxes.get(id).cloned().ok_or_else(|| NetError::NotFound(format!("of container {id}")))?;
-        let network = self.find(&wanted.network)?.clone();
-        if before.endpoints.iter().any(|e| e.network_id == network.id) {
-            return Err(NetError::Connected { container: before.request.name, network: network.name });
-        }
-        let used: BTreeSet<&str> = before.endpoints.iter().map(|e| e.ifname.as_str()).collect();
-        let index = (0..).find(|n| !used.contains(format!("eth{n}").as_str())).unwrap_or_default();
         let mut sandbox = before.clone();
-        let endpoint = self.local_endpoint(&before.request, &network, wanted, index)?;
+        let index = free_index(&sandbox);
+        let endpoint = match self.overlay_endpoint(&before.request, wanted, index)? {
+            Some((endpoint, _)) => endpoint,
+            None => {
+                let network = self.find(&wanted.network)?.clone();
+                self.local_endpoint(&before.request, &network, wanted, index)?
+            }
+        };
+        if before.endpoints.iter().any(|e| e.network_id == endpoint.network_id) {
+            return Err(NetError::Connected { container: before.request.name, network: endpoint.network_name });
+        }
         sandbox.endpoints.push(endpoint);
         sandbox.request.networks.push(wanted.clone());
+        self.way_out(&mut sandbox)?;
         self.route(&mut sandbox.endpoints);
         match self.renew(sandbox) {
             Ok(sandbox) => Ok(sandbox),
@@ -43,8 +54,34 @@ impl Core {
         }
         sandbox.request.networks.retain(|n| n.network != network);
         sandbox.endpoints.retain(|e| !named(e));
+        self.way_out(&mut sandbox)?;
         self.route(&mut sandbox.endpoints);
         self.renew(sandbox)
+    }
+
+    /// A container on an overlay network that is not internal leaves by a bridge made for that, unless it is on another bridge; one
+    /// that needs it no more loses it.
+    fn way_out(&mut self, sandbox: &mut Sandbox) -> Result<(), NetError> {
+        let internal = |e: &SandboxEndpoint| match e.bridge.is_empty() {
+            true => self.overlay_view(&e.network_id).is_none_or(|v| v.internal),
+            false => self.networks.get(&e.network_id).is_none_or(|n| n.spec.internal),
+        };
+        let gate = |e: &SandboxEndpoint| e.network_name == GWBRIDGE && !e.bridge.is_empty();
+        let (mut overlay, mut bridged) = (sandbox.request.ingress_address.is_some(), false);
+        for e in sandbox.endpoints.iter().filter(|e| !gate(e) && !internal(e)) {
+            overlay |= e.bridge.is_empty();
+            bridged |= !e.bridge.is_empty();
+        }
+        let stands = sandbox.endpoints.iter().any(gate);
+        let needed = sandbox.request.ingress_address.is_some() || (overlay && !bridged);
+        if needed && !stands {
+            let gateway = self.gwbridge()?;
+            let index = free_index(sandbox);
+            sandbox.endpoints.push(self.local_endpoint(&sandbox.request, &gateway, &NetworkRequest::default(), index)?);
+        } else if !overlay && stands && sandbox.ports.is_empty() {
+            sandbox.endpoints.retain(|e| !gate(e));
+        }
+        Ok(())
     }
 
     /// The default route leaves by the way out of overlay networks, else by the first bridge that is not internal; one that stands

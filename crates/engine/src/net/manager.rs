@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use super::core::Core;
 use super::{LocalNetwork, LocalNetworkSpec, NetConfig, NetError, NetHost, NetworkRequest, Sandbox, SandboxRequest};
 
+/// Digits of an id as users see it.
+const SHORT_ID: usize = 12;
 /// How long a container waits for the managers to tell of its overlay network: the assignment and the data plane travel on
 /// different ways, and one may be a little late.
 const PLANE_WAIT: Duration = Duration::from_secs(10);
@@ -113,6 +115,13 @@ impl NetworkManager {
         self.with(move |core| core.find(&text).cloned()).await
     }
 
+    /// Whether a name or id, or what is surely meant as the short form of one, is that of a local network.
+    pub async fn is_local(&self, text: &str) -> bool {
+        // A short name of a swarm's network may by chance begin an id.
+        let surely = |n: &LocalNetwork| n.name == text || n.id == text || text.len() >= SHORT_ID;
+        self.network(text).await.is_ok_and(|n| surely(&n))
+    }
+
     /// Sandboxes that exist.
     pub async fn sandboxes(&self) -> Vec<Sandbox> {
         self.with(|core| Ok(core.sandboxes.values().cloned().collect())).await.unwrap_or_default()
@@ -124,11 +133,18 @@ impl NetworkManager {
     /// # Errors
     /// A network, address or port is not to be had, or the kernel refused; then nothing is left.
     pub async fn attach(&self, request: SandboxRequest) -> Result<Sandbox, NetError> {
+        self.told(move |core| core.attach(request.clone())).await
+    }
+
+    /// Does something for which the managers may have to tell of an overlay network first, and waits a little for that.
+    async fn told<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Core) -> Result<T, NetError> + Clone + Send + 'static,
+    ) -> Result<T, NetError> {
         let deadline = tokio::time::Instant::now() + PLANE_WAIT;
         let mut planes = self.planes.subscribe();
         loop {
-            let wanted = request.clone();
-            match self.with(move |core| core.attach(wanted)).await {
+            match self.with(work.clone()).await {
                 Err(NetError::NotFound(network)) => {
                     let member = self.with(|core| Ok(core.member.is_some())).await?;
                     let news = tokio::time::timeout_at(deadline, planes.changed()).await;
@@ -141,13 +157,13 @@ impl NetworkManager {
         }
     }
 
-    /// Gives a running container an interface on one more local network; its sandbox as it is then.
+    /// Gives a running container an interface on one more network; its sandbox as it is then. Waits as [`NetworkManager::attach`] does.
     ///
     /// # Errors
     /// The network or address is not to be had, or the kernel refused; then nothing has changed.
     pub async fn connect(&self, container_id: &str, wanted: NetworkRequest) -> Result<Sandbox, NetError> {
         let id = container_id.to_owned();
-        self.with(move |core| core.connect(&id, &wanted)).await
+        self.told(move |core| core.connect(&id, &wanted)).await
     }
 
     /// Takes a running container's interface on a network away; its sandbox as it is then.
@@ -209,6 +225,12 @@ impl NetworkManager {
             .await;
         self.planes.send_modify(|count| *count += 1);
         done
+    }
+
+    /// Networks of the swarm that this host has.
+    pub async fn overlays(&self) -> Vec<skep_types::object::Network> {
+        let shown = |plane: DataPlane| plane.shown.iter().map(|n| (**n).clone()).collect();
+        self.dataplane().await.map(shown).unwrap_or_default()
     }
 
     /// What the managers last said, as it is kept; `None` outside of a swarm.

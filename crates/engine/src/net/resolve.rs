@@ -80,8 +80,10 @@ fn swarm_names(view: &OverlayView, names: &mut NetNames) {
             names.reverse.insert(vip, service.name.clone());
         }
     }
+    let of_service = |name: &str| view.services.iter().any(|s| s.name == name || s.aliases.iter().any(|a| a == name));
     for endpoint in &view.endpoints {
-        names.add(&endpoint.task_name, [endpoint.addr]);
+        let own = [&endpoint.task_name].into_iter().chain(&endpoint.aliases);
+        own.filter(|n| !of_service(n)).for_each(|n| names.add(n, [endpoint.addr]));
         if let Some(container) = &endpoint.container {
             let short: String = container.chars().take(12).collect();
             names.add(&short, [endpoint.addr]);

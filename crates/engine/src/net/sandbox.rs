@@ -7,6 +7,7 @@ use skep_netplan::facts::VXLAN_OVERHEAD;
 use skep_netplan::state::{Link, LinkKind, PortMode};
 use skep_netplan::{Mac, Ns, Step, sandbox::DNS_ADDR};
 use skep_types::Ipv4Net;
+use skep_types::dataplane::OverlayView;
 
 use super::core::{BRIDGE, Core, GWBRIDGE, new_id, ns_of, overlay_ns};
 use super::{LocalNetwork, NetError, NetworkRequest, Sandbox, SandboxEndpoint, SandboxRequest, ipam};
@@ -167,18 +168,21 @@ impl Core {
         Ok(out)
     }
 
+    /// An overlay network as the managers tell of it.
+    pub(super) fn overlay_view(&self, id: &str) -> Option<&OverlayView> {
+        self.member.as_ref()?.plane.networks.iter().find(|n| n.id.to_string() == id).map(|v| &**v)
+    }
+
     /// An interface on an overlay network, and whether that is internal; `None` if the managers told of no such network.
-    fn overlay_endpoint(
+    pub(super) fn overlay_endpoint(
         &self,
         request: &SandboxRequest,
         wanted: &NetworkRequest,
         index: usize,
     ) -> Result<Option<(SandboxEndpoint, bool)>, NetError> {
         let Some(member) = &self.member else { return Ok(None) };
-        let named = |id: &str, name: &str| id == wanted.network || name == wanted.network;
-        let Some(view) = member.plane.networks.iter().find(|n| named(&n.id.to_string(), &n.name)) else {
-            return Ok(None);
-        };
+        // By its id alone: a network of this host may have the same name.
+        let Some(view) = self.overlay_view(&wanted.network) else { return Ok(None) };
         let missing = || NetError::Invalid(format!("no address was given for network {}", view.name));
         let address = wanted.address.ok_or_else(missing)?;
         if !view.subnet.contains(address) {

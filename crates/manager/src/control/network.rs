@@ -73,6 +73,10 @@ pub(crate) async fn remove(s: &Shared, target: &str) -> Result<ControlResponse, 
         if let Some(t) = store.tasks_of_network(n.id).find(|t| live(t)) {
             return Err(used(format!("task {}", t.id)).into());
         }
+        if let Some((node, held)) = store.attached(n.id).next() {
+            let container: String = held.container.chars().take(12).collect();
+            return Err(used(format!("container {container} on node {node}")).into());
+        }
         let ops = vec![Op::DeleteNetwork(n.id)];
         Ok((Transaction::new(s.clock.now(), vec![], ops), ()))
     })

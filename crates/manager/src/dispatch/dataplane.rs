@@ -2,13 +2,13 @@
 //! a task that is being stopped among those that take requests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use skep_state::{Change, Store};
 use skep_types::dataplane::{
     DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView, View,
 };
-use skep_types::object::{Network, Task, TaskState};
+use skep_types::object::{Network, Node, Task, TaskState};
 use skep_types::spec::PublishMode;
 use skep_types::{NetworkId, NodeId};
 
@@ -44,7 +44,7 @@ pub(crate) fn affected(c: &Change) -> bool {
             _ => true,
         },
         Change::Node { old, new, .. } => match (old, new) {
-            (Some(a), Some(b)) => (a.addr, a.ingress_addr) != (b.addr, b.ingress_addr),
+            (Some(a), Some(b)) => (a.addr, a.ingress_addr, &a.attached) != (b.addr, b.ingress_addr, &b.attached),
             _ => true,
         },
         Change::Network { .. } | Change::Cluster => true,
@@ -57,6 +57,7 @@ pub(crate) fn affected(c: &Change) -> bool {
 pub(crate) struct Views {
     networks: BTreeMap<NetworkId, View<OverlayView>>,
     ingress: Option<View<IngressView>>,
+    objects: BTreeMap<NetworkId, View<Network>>,
 }
 
 impl Views {
@@ -78,7 +79,13 @@ impl Views {
             }
             Change::Network { .. } | Change::Cluster => *self = Self::default(),
             // Peers are not kept here.
-            Change::Node { .. } | Change::File { .. } => {}
+            Change::Node { old, new, .. } => {
+                let held = |n: &Option<Arc<Node>>| n.iter().flat_map(|n| n.attached.held.clone()).collect::<Vec<_>>();
+                let (old, new) = (held(old), held(new));
+                let differs = old.iter().filter(|h| !new.contains(h)).chain(new.iter().filter(|h| !old.contains(h)));
+                differs.for_each(|h| self.forget(h.network));
+            }
+            Change::File { .. } => {}
         }
     }
 
@@ -89,13 +96,17 @@ impl Views {
         }
     }
 
+    fn object(&mut self, store: &Store, id: NetworkId) -> Option<View<Network>> {
+        let n = store.network(id)?;
+        Some(self.objects.entry(id).or_insert_with(|| View::new((**n).clone())).clone())
+    }
+
     /// The data plane of a node. `store` must be the tables after every change that was noted, and no other.
     pub(crate) fn of_node(&mut self, store: &Store, node: NodeId) -> DataPlane {
-        let mine: BTreeSet<NetworkId> = store
-            .tasks_of_node(node)
-            .filter(|t| !t.status.state.is_terminal())
-            .flat_map(|t| t.networks.iter().map(|a| a.network))
-            .collect();
+        let live = store.tasks_of_node(node).filter(|t| !t.status.state.is_terminal());
+        let mut mine: BTreeSet<NetworkId> = live.flat_map(|t| t.networks.iter().map(|a| a.network)).collect();
+        let attached = store.node(node).map(|n| n.attached.held.clone()).unwrap_or_default();
+        mine.extend(attached.iter().map(|h| h.network));
         let mut networks = Vec::with_capacity(mine.len());
         for n in mine.iter().filter_map(|id| store.network(*id)).filter(|n| !n.spec.ingress) {
             networks.push(self.networks.entry(n.id).or_insert_with(|| View::new(overlay(store, n))).clone());
@@ -114,8 +125,15 @@ impl Views {
             ingress_addr: store.node(node).and_then(|n| n.ingress_addr),
             data_path_port: store.cluster().map_or(4789, |c| c.data_path_port),
             peers,
+            shown: networks
+                .iter()
+                .map(|n| n.id)
+                .chain(store.ingress().map(|n| n.id))
+                .filter_map(|id| self.object(store, id))
+                .collect(),
             networks,
             ingress: self.ingress.clone(),
+            attached,
         }
     }
 }
@@ -147,9 +165,16 @@ fn overlay(store: &Store, n: &Network) -> OverlayView {
     for t in store.tasks_of_network(n.id) {
         let (Some(addr), Some(node)) = (addr_on(t, n.id), t.node) else { continue };
         let container = t.status.container.as_ref().map(|c| c.id.chars().take(12).collect());
-        endpoints.push(OverlayEndpoint { addr, node, task_name: t.container_name(), container });
+        endpoints.push(OverlayEndpoint { addr, node, task_name: t.container_name(), container, aliases: Vec::new() });
         by_service.entry(t.service).or_default().push(t);
     }
+    endpoints.extend(store.attached(n.id).map(|(node, h)| OverlayEndpoint {
+        addr: h.addr.addr,
+        node,
+        task_name: h.names.first().cloned().unwrap_or_default(),
+        container: Some(h.container.chars().take(12).collect()),
+        aliases: h.names.iter().skip(1).cloned().collect(),
+    }));
     endpoints.sort_by_key(|e| e.addr);
     let services = store
         .services()

@@ -2,12 +2,14 @@
 //! another.
 
 mod assignments;
+mod attach;
 mod dataplane;
 mod drain;
 mod register;
 mod session;
 mod told;
 
+pub(crate) use attach::attach;
 pub(crate) use dataplane::Planes;
 pub(crate) use drain::Followed;
 pub(crate) use register::register;

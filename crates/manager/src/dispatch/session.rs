@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use skep_pki::Identity;
 use skep_types::NodeId;
+use skep_types::attach::{Answer, WantedList};
 use skep_types::control::ControlRequest;
 use skep_types::session::{AgentMessage, ManagerMessage};
 use skep_wire::{ControlAnswer, ControlCall, Incoming, Registration};
@@ -27,6 +29,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const CATCH_UP: Duration = Duration::from_millis(1000);
 /// An agent that takes no message for so long is gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause before a list is sent to the leader again.
+const RETRY: Duration = Duration::from_millis(100);
 /// Acknowledgements under way; an agent has one batch open at a time.
 const ACKS: usize = 4;
 
@@ -101,6 +105,8 @@ pub(crate) async fn session(
     }
     let mut asks = s.logs.asks();
     let (ack_tx, mut ack_rx) = mpsc::channel(ACKS);
+    // An agent waits for the answer to a list before it sends the next.
+    let mut attaching: Option<BoxFuture<'_, Option<Answer>>> = None;
     let mut beat = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
@@ -115,7 +121,17 @@ pub(crate) async fn session(
                 s.sessions.note(who.node);
                 if let AgentMessage::Followed { index } = m {
                     followed.done(index);
+                } else if let AgentMessage::Attach(list) = m {
+                    attaching = Some(Box::pin(attach(s, who.node, list)));
                 } else if !take(s, who.node, m, &ack_tx).await {
+                    break;
+                }
+            }
+            answer = settled(&mut attaching) => {
+                attaching = None;
+                if let Some(answer) = answer
+                    && !out.send(ManagerMessage::Attached(answer)).await
+                {
                     break;
                 }
             }
@@ -170,6 +186,26 @@ fn note(followed: &Following<'_>, m: &ManagerMessage) {
     }
 }
 
+/// Waits for work that is under way; for ever if none is.
+async fn settled<T>(work: &mut Option<BoxFuture<'_, T>>) -> T {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the leader says to a list of an agent; asked until it answers or this manager lost it, and with it its sessions.
+async fn attach(s: &Shared, node: NodeId, list: WantedList) -> Option<Answer> {
+    while *s.attached.borrow() {
+        match s.once(ControlCall::Attach { node, list: list.clone() }).await {
+            Ok(ControlAnswer::Attached(answer)) => return Some(answer),
+            other => tracing::debug!(%node, ?other, "attachments: not noted yet"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    None
+}
+
 /// Waits until everybody follows this change; for ever if there is none.
 async fn reaches(all: &mut watch::Receiver<u64>, index: Option<u64>) -> u64 {
     if let Some(index) = index
@@ -191,7 +227,7 @@ async fn becomes(flag: &mut watch::Receiver<bool>, value: bool) {
 async fn take(s: &Arc<Shared>, node: NodeId, m: AgentMessage, done: &mpsc::Sender<u64>) -> bool {
     let register = |description, addr| ControlCall::Register(Box::new(Registration { node, description, addr }));
     match m {
-        AgentMessage::Heartbeat | AgentMessage::Followed { .. } => true,
+        AgentMessage::Heartbeat | AgentMessage::Followed { .. } | AgentMessage::Attach(_) => true,
         AgentMessage::Hello { description, addr, .. } => s.once(register(description, addr)).await.is_ok(),
         AgentMessage::Description(d) => s.once(register(d, None)).await.is_ok(),
         AgentMessage::Statuses { batch, reports } => {

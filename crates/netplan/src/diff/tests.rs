@@ -62,6 +62,7 @@ fn facts(g: &mut Gen) -> Facts {
                     node: node(*n),
                     task_name: format!("t{t}"),
                     container: None,
+                    aliases: Vec::new(),
                 })
                 .collect(),
             services: vec![ServiceView {
@@ -83,6 +84,7 @@ fn facts(g: &mut Gen) -> Facts {
                 }],
             })
         }),
+        ..DataPlane::default()
     };
     let own = Ipv4Addr::new(192, 168, 0, 1);
     let member = Member { node: node(1), addr: own, mtu: 1500, plane, drained: Default::default() };

@@ -139,3 +139,30 @@ fn subnets_and_constraints() {
         assert_eq!(constraint::Constraint::parse(text).unwrap_err(), err);
     }
 }
+
+#[test]
+fn what_a_node_holds_for_its_own_containers_is_released_when_it_was_down_for_a_day() {
+    use skep_types::attach::{Held, HeldList};
+    let mut w = World::new(2);
+    w.plan();
+    let subnet = "10.7.0.0/24".parse().unwrap();
+    let (spec, meta) = (w.store.ingress().unwrap().spec.clone(), Meta::default());
+    let spec = NetworkSpec { name: "open".into(), ingress: false, attachable: true, ..spec };
+    let network = Network { id: NetworkId(70), meta, spec, subnet, gateway: "10.7.0.1".parse().unwrap(), vni: 4100 };
+    w.write(vec![Op::PutNetwork(Box::new(network))]);
+    let addr = "10.7.0.2/24".parse().unwrap();
+    let held = Held { container: "c".repeat(64), network: NetworkId(70), addr, names: vec!["c".into()] };
+    w.node(2, |n| {
+        n.state = NodeState::Down;
+        n.attached = HeldList { number: 3, held: vec![held] };
+    });
+    w.plan();
+    w.now = Time(w.now.0 + 23 * 3600 * SECOND);
+    w.plan();
+    assert_eq!(w.store.attached(NetworkId(70)).count(), 1);
+    w.now = Time(w.now.0 + 2 * 3600 * SECOND);
+    w.plan();
+    assert_eq!(w.store.attached(NetworkId(70)).count(), 0);
+    // The number stays: a list from before must not count.
+    assert_eq!(w.store.node(NodeId(2)).unwrap().attached.number, 3);
+}

@@ -85,6 +85,9 @@ pub(super) fn held_once(store: &Store) -> Result<(), String> {
         if let Some((net, a)) = ingress.zip(n.ingress_addr) {
             hold(net, a, format!("node {}", n.id))?;
         }
+        for h in &n.attached.held {
+            hold(h.network, h.addr.addr, format!("container {} of node {}", h.container, n.id))?;
+        }
     }
     for t in store.tasks().filter(|t| holds(t)) {
         for a in &t.networks {

@@ -14,6 +14,7 @@ use skep_image::Commit;
 use skep_types::Time;
 use skep_types::container::{ContainerInfo, CreateContainer, Event, ExecConfig, ExecInfo, NetworkJoin, PathStat, VolumeInfo};
 use skep_types::host::{ImageInfo, LocalNetworkInfo, LogOptions, LogRecord, Progress, RegistryAuth, Removed};
+use skep_types::object::Network;
 use skep_types::spec::Labels;
 use skep_types::usage::{Change, NewLimits, Process, Usage};
 use tokio::sync::{broadcast, mpsc};
@@ -310,6 +311,10 @@ impl skep_api::Engine for EngineApi {
 
     async fn networks(&self) -> Vec<LocalNetworkInfo> {
         self.engine.net.networks().await.into_iter().map(network).collect()
+    }
+
+    async fn overlays(&self) -> Vec<Network> {
+        self.engine.net.overlays().await
     }
 
     async fn create_network(&self, new: NewNetwork) -> ApiResult<String> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use skep_agent::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started, Turn};
+use skep_agent::{Attachments, ExecError, Executor, Exit, ObservedState, ObservedTask, Started, Turn};
 use skep_engine::Engine;
 use skep_engine::container::{NO_LOG, Phase};
 use skep_engine::logs;
@@ -55,6 +55,7 @@ pub(crate) struct EngineExecutor {
     generic: Vec<GenericResource>,
     /// Overlay networks that the data plane now has, by id.
     networks: Mutex<Vec<String>>,
+    attachments: Arc<Attachments>,
 }
 
 fn failed(error: ControlError) -> ExecError {
@@ -73,8 +74,9 @@ impl EngineExecutor {
         images: Arc<ImageAdapter>,
         labels: BTreeMap<String, String>,
         generic: Vec<GenericResource>,
+        attachments: Arc<Attachments>,
     ) -> Self {
-        Self { engine, images, labels, generic, networks: Mutex::default() }
+        Self { engine, images, labels, generic, networks: Mutex::default(), attachments }
     }
 
     fn find(&self, task: TaskId) -> Option<ContainerInfo> {
@@ -213,7 +215,12 @@ impl EngineExecutor {
             .networks
             .iter()
             .filter(|n| !n.ingress)
-            .map(|n| NetworkJoin { network: n.id.to_string(), address: Some(n.addr.addr), aliases: n.aliases.clone() })
+            .map(|n| NetworkJoin {
+                network: n.id.to_string(),
+                address: Some(n.addr.addr),
+                aliases: n.aliases.clone(),
+                assigned: true,
+            })
             .collect();
         let ingress_address = assignment.networks.iter().find(|n| n.ingress).map(|n| n.addr.addr);
         let host_ports = assignment.ports.iter().filter(|p| p.mode == PublishMode::Host).map(|p| PortMap {
@@ -328,6 +335,7 @@ impl Executor for EngineExecutor {
         if plane == DataPlane::default() {
             // This host has left.
             self.networks.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.engine.evict_all().await;
             let cleared = self.engine.net.clear_swarm().await;
             return cleared.map_err(|e| ExecError { temporary: true, message: ControlError::from(e).message });
         }
@@ -437,6 +445,10 @@ impl Executor for EngineExecutor {
             Err(e) if is_missing(&e) => Ok(()),
             Err(e) => Err(ExecError { temporary: true, message: e.message }),
         }
+    }
+
+    fn attachments(&self) -> Option<Arc<Attachments>> {
+        Some(Arc::clone(&self.attachments))
     }
 
     async fn observe(&self) -> Vec<ObservedTask> {

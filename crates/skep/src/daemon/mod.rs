@@ -1,5 +1,6 @@
 //! `skep daemon`: reads the configuration, opens the parts, serves the API, ends on SIGTERM with its containers running.
 
+mod attachments;
 mod cluster_api;
 mod config;
 mod engine_api;
@@ -169,11 +170,19 @@ async fn run(config: Config) -> Result<(), AnyError> {
     net_config.mtu = config.mtu;
     let net_host = LinuxNet::open(config.exec_root.join("netns"))?;
     let host = Arc::new(LinuxRuntime::new(&config.exec_root)?);
-    let engine = Engine::open(engine_config, host, Arc::clone(&images) as _, Arc::new(net_host), net_config).await?;
+    let attachments = Arc::new(skep_agent::Attachments::default());
+    let door = Arc::new(attachments::Door(Arc::clone(&attachments)));
+    let engine = Engine::open(engine_config, host, Arc::clone(&images) as _, Arc::new(net_host), net_config, door).await?;
+    tokio::spawn(attachments::evict(Arc::clone(&attachments), Arc::clone(&engine)));
     let labels: BTreeMap<String, String> =
         config.labels.iter().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    let executor =
-        Arc::new(executor::EngineExecutor::new(Arc::clone(&engine), Arc::clone(&images), labels, config.generic.clone()));
+    let executor = Arc::new(executor::EngineExecutor::new(
+        Arc::clone(&engine),
+        Arc::clone(&images),
+        labels,
+        config.generic.clone(),
+        attachments,
+    ));
     let cluster = Arc::new(cluster_api::ClusterApi::open(&config, executor, Arc::clone(&engine)).await?);
     let app = App {
         engine: Arc::new(engine_api::EngineApi { engine, images, config: config.clone(), id }),
