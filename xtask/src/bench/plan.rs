@@ -18,7 +18,8 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode, String> {
     let binary = workspace.target.join(if smoke { "debug" } else { "release" }).join("skep-bench");
     println!("{}\nOne thread, no encoding.\n", table::machine());
     // The allocator as the daemon sets it (`linux::memory::keep_until_trimmed`), which the pure crates cannot.
-    let allocator = [("MALLOC_TRIM_THRESHOLD_", "536870912"), ("MALLOC_TOP_PAD_", "16777216")];
+    let allocator =
+        [("MALLOC_TRIM_THRESHOLD_", "536870912"), ("MALLOC_TOP_PAD_", "16777216"), ("MALLOC_MMAP_THRESHOLD_", "4194304")];
     let status = Command::new(&binary).arg("plan").args(words).envs(allocator).status();
     let status = status.map_err(|e| format!("run {}: {e}", binary.display()))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
