@@ -37,6 +37,7 @@ fn main() {
         .package("skep")
         .method(method("session", "Session", "AgentMessage", "ManagerMessage").client_streaming().server_streaming().build())
         .method(method("logs", "Logs", "LogMessage", "Empty").client_streaming().build())
+        .method(method("tunnel", "Tunnel", "TunnelMessage", "TunnelMessage").client_streaming().server_streaming().build())
         .build();
     Builder::new().build_transport(false).compile(&[ca, raft, control, dispatcher]);
 }

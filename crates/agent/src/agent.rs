@@ -12,10 +12,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::files::{Files, Memory};
-use crate::logs;
 use crate::session::{self, distinct};
 use crate::worker::Worker;
 use crate::{Attachments, Executor, Uplink};
+use crate::{logs, tunnel};
 
 const MANAGERS: &str = "managers.json";
 /// Events wait for the host process, which handles one at a time; a role is told again in the next session.
@@ -71,6 +71,8 @@ pub(crate) struct Inner {
     pub(crate) attachments: Arc<Attachments>,
     /// Places for clients that read logs.
     pub(crate) readers: Arc<Semaphore>,
+    /// Places for clients that are in containers.
+    pub(crate) tunnels: Arc<Semaphore>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -144,6 +146,7 @@ impl Agent {
             describe: watch::channel(0).0,
             goodbye: watch::channel(false).0,
             readers: Arc::new(Semaphore::new(logs::CLIENTS)),
+            tunnels: Arc::new(Semaphore::new(tunnel::CLIENTS)),
             stop: watch::channel(false).0,
         });
         let worker = Worker::start(inner.config.executor.clone(), inner.config.clock.clone(), files).await;

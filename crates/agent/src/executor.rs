@@ -149,6 +149,15 @@ pub trait Executor: Send + Sync + 'static {
         None
     }
 
+    /// Speaks the Engine API of a task's container, and of no other, on a connection; returns when that has ended.
+    ///
+    /// # Errors
+    /// [`ExecError`] if there is no such container.
+    async fn tunnel(&self, task: TaskId, io: tokio::io::DuplexStream) -> Result<(), ExecError> {
+        drop(io);
+        Err(ExecError { temporary: false, message: format!("task {task} has no container that could be talked to") })
+    }
+
     /// The containers of tasks on this host, running and ended ones.
     async fn observe(&self) -> Vec<ObservedTask>;
 }

@@ -16,6 +16,7 @@ mod plane;
 mod reporter;
 mod session;
 mod stored;
+mod tunnel;
 mod uplink;
 mod worker;
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::agent::{AgentEvent, Inner};
 use crate::worker::Worker;
-use crate::{choice, logs};
+use crate::{choice, logs, tunnel};
 
 /// A manager is heard every half second.
 const SILENCE: Duration = Duration::from_millis(1700);
@@ -312,6 +312,7 @@ async fn take(inner: &Arc<Inner>, worker: &mut Worker, m: ManagerMessage) -> Opt
         ManagerMessage::File(f) => worker.stored.put(f),
         ManagerMessage::ForgetFiles(ids) => worker.stored.forget(&ids),
         ManagerMessage::Logs(ask) => logs::serve(inner, *ask),
+        ManagerMessage::Tunnel(ask) => tunnel::serve(inner, *ask),
         ManagerMessage::DataPlane(p) => {
             worker.plane.set(*p);
             worker.plane.attached(&inner.attachments);

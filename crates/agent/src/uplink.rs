@@ -7,7 +7,8 @@ use skep_types::Time;
 use skep_types::logs::LogMessage;
 use skep_types::object::TlsInfo;
 use skep_types::session::AgentMessage;
-use skep_wire::{Client, SessionStream, Tls, WireError};
+use skep_types::tunnel::TunnelMessage;
+use skep_wire::{Client, SessionStream, Tls, TunnelStream, WireError};
 use tokio::sync::mpsc;
 
 /// How an agent reaches a manager.
@@ -29,6 +30,20 @@ pub trait Uplink: Send + Sync + 'static {
     /// # Errors
     /// [`WireError`] if it cannot be reached, or the connection breaks.
     async fn logs(&self, addr: &str, messages: mpsc::Receiver<LogMessage>) -> Result<(), WireError>;
+
+    /// Brings a tunnel to the manager at `addr` that asked for it: what is put into `outgoing` is sent.
+    ///
+    /// # Errors
+    /// [`WireError`] if it cannot be reached within `within` or refuses.
+    async fn tunnel(
+        &self,
+        addr: &str,
+        outgoing: mpsc::Receiver<TunnelMessage>,
+        within: Duration,
+    ) -> Result<TunnelStream, WireError> {
+        drop((outgoing, within));
+        Err(WireError::Connect { addr: addr.to_owned(), cause: "there are no tunnels on this network".into() })
+    }
 
     /// What this node trusts, who issued its certificate, and from when until when that is valid, for its description.
     fn tls(&self) -> Option<(TlsInfo, (Time, Time))> {
@@ -52,6 +67,15 @@ impl Uplink for TlsUplink {
 
     async fn logs(&self, addr: &str, messages: mpsc::Receiver<LogMessage>) -> Result<(), WireError> {
         Client::new(addr, None, &self.0)?.logs(messages).await
+    }
+
+    async fn tunnel(
+        &self,
+        addr: &str,
+        outgoing: mpsc::Receiver<TunnelMessage>,
+        within: Duration,
+    ) -> Result<TunnelStream, WireError> {
+        Client::new(addr, None, &self.0)?.tunnel(outgoing, within).await
     }
 
     fn tls(&self) -> Option<(TlsInfo, (Time, Time))> {

@@ -121,9 +121,10 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
         no_new_privileges: security.no_new_privileges,
         init: f.option("Init")?.unwrap_or(false),
         seccomp: security.seccomp,
+        console_size: crate::exec::console_size(&mut f)?,
     };
-    // What only describes the client's terminal, and lists whose null means the defaults that apply anyway.
-    f.skip(&["ConsoleSize", "MaskedPaths", "ReadonlyPaths", "ContainerIDFile", "Annotations"]);
+    // What only describes the client, and lists whose null means the defaults that apply anyway.
+    f.skip(&["MaskedPaths", "ReadonlyPaths", "ContainerIDFile", "Annotations"]);
     let runtime: String = f.get("Runtime")?;
     if !matches!(runtime.as_str(), "" | "runc" | "io.containerd.runc.v2") {
         return Err(Failure::invalid(format!("unknown or invalid runtime name: {runtime}")));

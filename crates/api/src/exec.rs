@@ -12,7 +12,13 @@ use crate::App;
 use crate::body::JsonBody;
 use crate::containers::ResizeQuery;
 use crate::error::Handled;
+use crate::fields::Fields;
 use crate::hijack::{Hijack, Source, carry, frame};
+
+/// Rows and columns; none where there are none.
+pub(crate) fn console_size(body: &mut Fields) -> Handled<Option<(u16, u16)>> {
+    Ok(body.option::<(u16, u16)>("ConsoleSize")?.filter(|(rows, columns)| *rows > 0 && *columns > 0))
+}
 
 pub(crate) async fn create(State(app): State<App>, Path(id): Path<String>, JsonBody(mut body): JsonBody) -> Handled {
     let config = ExecConfig {
@@ -25,8 +31,9 @@ pub(crate) async fn create(State(app): State<App>, Path(id): Path<String>, JsonB
         attach_stdout: body.get("AttachStdout")?,
         attach_stderr: body.get("AttachStderr")?,
         privileged: body.get("Privileged")?,
+        console_size: console_size(&mut body)?,
     };
-    body.skip(&["DetachKeys", "Detach", "ConsoleSize", "Container"]);
+    body.skip(&["DetachKeys", "Detach", "Container"]);
     body.finish()?;
     let exec = app.engine.exec_create(&id, config)?;
     Ok((StatusCode::CREATED, Json(json!({"Id": exec}))).into_response())

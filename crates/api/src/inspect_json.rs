@@ -181,7 +181,7 @@ fn host_config(info: &ContainerInfo) -> Value {
         "Binds": list(&h.binds), "ContainerIDFile": "", "LogConfig": {"Type": log_driver, "Config": h.log_opts},
         "NetworkMode": mode, "PortBindings": bindings(&h.ports, false),
         "RestartPolicy": {"Name": restart, "MaximumRetryCount": h.restart.max_retry}, "AutoRemove": h.auto_remove,
-        "VolumeDriver": "", "VolumesFrom": null, "ConsoleSize": [0, 0], "CapAdd": list(&h.cap_add),
+        "VolumeDriver": "", "VolumesFrom": null, "ConsoleSize": h.console_size.unwrap_or_default(), "CapAdd": list(&h.cap_add),
         "CapDrop": list(&h.cap_drop), "CgroupnsMode": "host", "Dns": h.dns, "DnsOptions": h.dns_options,
         "DnsSearch": h.dns_search, "ExtraHosts": list(&h.extra_hosts), "GroupAdd": list(&h.groups), "IpcMode": "private", "Cgroup": "",
         "Links": null, "OomScoreAdj": h.oom_score_adj, "PidMode": "", "Privileged": h.privileged,

@@ -28,6 +28,7 @@ mod nodes;
 mod prune;
 mod reach;
 mod router;
+mod scope;
 mod service_logs;
 mod services;
 mod skep;
@@ -60,6 +61,7 @@ use tokio::sync::{broadcast, mpsc};
 
 pub use auth::decode as decode_auth;
 pub use listen::{ListenError, Listener, serve};
+pub use scope::serve_container;
 pub use version::{API_VERSION, MIN_API_VERSION};
 
 /// A refusal: class and text.
@@ -313,6 +315,8 @@ pub trait Cluster: Send + Sync + 'static {
     async fn call(&self, request: ControlRequest) -> ApiResult<ControlResponse>;
     /// Logs of tasks, from whichever nodes have them; a followed one goes on until the receiver is dropped.
     async fn logs(&self, target: &LogTarget, options: LogOptions) -> ApiResult<mpsc::Receiver<LogItem>>;
+    /// A way to the container of a task, wherever it runs: the Engine API of this one container is spoken on it.
+    async fn tunnel(&self, task: &str) -> ApiResult<tokio::io::DuplexStream>;
     /// Addresses of this host that could be advertised: (interface, address).
     fn addresses(&self) -> Vec<(String, std::net::Ipv4Addr)>;
     /// The address to advertise when the user names none (`--swarm-default-advertise-addr`).

@@ -90,21 +90,29 @@ pub async fn serve(listener: Listener, app: App) {
         };
         let (router, app) = (router.clone(), app.clone());
         tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-                let (router, app) = (router.clone(), app.clone());
-                async move { Ok::<_, std::convert::Infallible>(answer(router, app, request.map(Body::new)).await) }
-            });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_LIMIT)
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades()
-                .await;
-            if let Err(e) = served {
-                tracing::debug!(error = %e, "connection ended");
-            }
+            serve_connection(stream, router, app).await;
             drop(permit);
         });
+    }
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve_connection<I>(io: I, router: Router, app: App)
+where
+    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let (router, app) = (router.clone(), app.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(router, app, request.map(Body::new)).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades()
+        .await;
+    if let Err(e) = served {
+        tracing::debug!(error = %e, "connection ended");
     }
 }
 

@@ -74,6 +74,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/skep/v1/swarm/backup", get(skep::backup))
         .route("/skep/v1/swarm/restore", post(skep::restore))
         .route("/skep/v1/swarm/renew", post(skep::renew))
+        .route("/skep/v1/tasks/{id}/tunnel", post(skep::tunnel))
         .route("/nodes", get(nodes::list))
         .route("/nodes/{id}", get(nodes::inspect).delete(nodes::remove))
         .route("/nodes/{id}/update", post(nodes::update))

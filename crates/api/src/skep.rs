@@ -5,11 +5,12 @@
 //! | `GET /skep/v1/swarm/status` | | [`SwarmStatus`] as JSON |
 //! | `GET /skep/v1/swarm/backup` | | the backup's bytes |
 //! | `POST /skep/v1/swarm/restore` | the backup's bytes; `listen-addr`, `advertise-addr`; header `X-Skep-Unlock-Key` for a sealed one | id of this node, a JSON string |
+//! | `POST /skep/v1/tasks/{id}/tunnel` | a connection upgrade | a connection to the task's node, on which the calls of that one container are served |
 //! | `POST /skep/v1/swarm/renew` | `{JoinToken, RemoteAddr}` | nothing |
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Deserialize;
@@ -20,6 +21,7 @@ use skep_types::control::{RestoreRequest, SwarmStatus};
 use crate::App;
 use crate::body::JsonBody;
 use crate::error::{Failure, Handled};
+use crate::hijack::Hijack;
 use crate::swarm::{advertise, listen_address, with_port};
 
 /// Largest backup that is taken: the tables of a million tasks are half of it.
@@ -99,4 +101,21 @@ pub(crate) async fn renew(State(app): State<App>, JsonBody(mut f): JsonBody) -> 
     let remote = if remote.is_empty() { remote } else { with_port(&remote, 2377) };
     app.cluster.renew(&token, &remote).await?;
     Ok(StatusCode::OK.into_response())
+}
+
+/// A connection to wherever a task runs.
+pub(crate) async fn tunnel(State(app): State<App>, Path(task): Path<String>, mut request: Request) -> Handled {
+    let hijack = Hijack::of(&mut request);
+    if !hijack.asked() {
+        return Err(Failure::invalid("a tunnel needs a connection upgrade (headers Connection: Upgrade, Upgrade: tcp)"));
+    }
+    let mut far = app.cluster.tunnel(&task).await?;
+    let response = hijack.accept(true);
+    tokio::spawn(async move {
+        if let Some(mut near) = hijack.connection().await {
+            // Either side's end is the other's; why is nobody's concern any more.
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        }
+    });
+    Ok(response)
 }

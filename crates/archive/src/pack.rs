@@ -164,7 +164,7 @@ impl<W: Write> Packer<W> {
         if depth > MAX_DEPTH {
             return Err(named(io::Error::other("directories are nested too deeply")));
         }
-        let kernel = fstatfs(item).is_ok_and(|f| KERNEL.contains(&(f.f_type as i64)));
+        let kernel = fstatfs(item).is_ok_and(|f| KERNEL.contains(&f.f_type));
         let mode = fstat(item)?.st_mode;
         if kernel && is(mode, FileType::RegularFile) {
             return Err(named(io::Error::other("it is the kernel's own, and no file")));

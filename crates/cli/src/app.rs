@@ -109,6 +109,13 @@ impl App {
         Self { program: program.to_owned(), config, context: "default".to_owned(), bare, client: OnceCell::new() }
     }
 
+    /// The same for the container of a task somewhere in the swarm, whatever name the container is called by.
+    #[must_use]
+    pub fn at_task(&self, task: &str) -> Self {
+        let manager = Box::new(self.bare.clone());
+        Self::new(&self.program, self.config.clone(), Endpoint::Task { manager, task: task.to_owned() })
+    }
+
     /// The daemon's API, in a version that both sides speak; asks the daemon for it at first.
     ///
     /// # Errors

@@ -42,6 +42,17 @@ impl Client {
         Run::of(&mut self.command(bed, host, args))
     }
 
+    /// Types a line into a terminal of 33 rows and 77 columns, and returns what that shows.
+    #[must_use]
+    pub fn typed(self, bed: &Bed, host: &str, args: &str) -> Run {
+        let command = self.command(bed, host, &[]);
+        let line = format!("stty rows 33 cols 77; exec {} {args}", command.get_program().display());
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &line, "/dev/null"]);
+        terminal.envs(command.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        Run::of(&mut terminal)
+    }
+
     /// Like [`Client::run`], split at spaces.
     #[must_use]
     pub fn line(self, bed: &Bed, host: &str, args: &str) -> Run {

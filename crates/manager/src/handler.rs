@@ -13,7 +13,8 @@ use skep_types::control::{CertificateRequest, Code, ControlError, IssuedCertific
 use skep_types::object::ManagerStatus;
 use skep_types::session::ManagerMessage;
 use skep_types::spec::Role;
-use skep_wire::{ControlAnswer, ControlCall, Handler, Incoming, LogStream, RaftMessage, RootAnswer, WireError};
+use skep_types::tunnel::TunnelMessage;
+use skep_wire::{ControlAnswer, ControlCall, Handler, Incoming, LogStream, RaftMessage, RootAnswer, TunnelStream, WireError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -32,6 +33,10 @@ impl Shared {
             // Any manager may have the node's session.
             ControlCall::Logs { node, ask } => {
                 self.logs.pass_on(node, *ask);
+                return self.noted();
+            }
+            ControlCall::Tunnel { node, ask } => {
+                self.tunnels.pass_on(node, *ask);
                 return self.noted();
             }
             call => call,
@@ -59,7 +64,7 @@ impl Shared {
             }
             ControlCall::Statuses { reports } => statuses::write(self, reports).await.map(|()| self.noted()),
             ControlCall::Attach { node, list } => dispatch::attach(self, node, &list).await.map(ControlAnswer::Attached),
-            ControlCall::Logs { .. } => Ok(self.noted()),
+            ControlCall::Logs { .. } | ControlCall::Tunnel { .. } => Ok(self.noted()),
         };
         result.unwrap_or_else(ControlAnswer::Error)
     }
@@ -226,5 +231,9 @@ impl Handler for Door {
 
     async fn logs(&self, who: Identity, incoming: LogStream) {
         self.0.logs.take(who.node, incoming).await;
+    }
+
+    async fn tunnel(&self, who: Identity, incoming: TunnelStream, out: mpsc::Sender<TunnelMessage>) {
+        self.0.tunnels.take(who.node, incoming, out).await;
     }
 }

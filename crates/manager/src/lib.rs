@@ -28,6 +28,7 @@ mod standing;
 mod status;
 mod statuses;
 mod tables;
+mod tunnel;
 
 pub use control::shown;
 pub use error::ManagerError;

@@ -26,7 +26,7 @@ use crate::links::{Contacts, Links, RaftLinks};
 use crate::presence::{self, Heard};
 use crate::shared::Shared;
 use crate::tables::Tables;
-use crate::{ManagerError, Observer, leader, logs, standing, statuses};
+use crate::{ManagerError, Observer, leader, logs, standing, statuses, tunnel};
 
 /// What a manager needs to start.
 #[derive(Clone)]
@@ -129,6 +129,7 @@ impl Manager {
             followed: Default::default(),
             turns: Default::default(),
             logs: Default::default(),
+            tunnels: Default::default(),
             statuses: tx,
             stop: watch::channel(false).0,
         });
@@ -288,6 +289,14 @@ impl Manager {
     /// [`ControlError`] if there is no such service or task, or no quorum.
     pub async fn logs(&self, target: &LogTarget, options: LogOptions) -> Result<mpsc::Receiver<LogItem>, ControlError> {
         logs::open(&self.shared, target, options).await
+    }
+
+    /// A way to the container of a task, wherever it runs: the Engine API of this one container is spoken on it.
+    ///
+    /// # Errors
+    /// [`ControlError`] if there is no such task, it does not run, its node does not answer, or there is no quorum.
+    pub async fn tunnel(&self, task: &str) -> Result<tokio::io::DuplexStream, ControlError> {
+        tunnel::open(&self.shared, task).await
     }
 
     /// The tables as this manager knows them, without asking the leader.

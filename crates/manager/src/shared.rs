@@ -59,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) turns: tokio::sync::Mutex<()>,
     /// Logs on their way to clients.
     pub(crate) logs: Broker,
+    pub(crate) tunnels: crate::tunnel::Tunnels,
     pub(crate) statuses: mpsc::Sender<Batch>,
     pub(crate) stop: watch::Sender<bool>,
 }

@@ -250,6 +250,15 @@ impl SwarmNode {
         self.manager()?.logs(target, options).await
     }
 
+    /// A way to the container of a task, wherever it runs.
+    ///
+    /// # Errors
+    /// [`ControlError`] if there is no such task, it does not run, its node does not answer, there is no quorum, or this host is no
+    /// manager.
+    pub async fn tunnel(&self, task: &str) -> Result<tokio::io::DuplexStream, ControlError> {
+        self.manager()?.tunnel(task).await
+    }
+
     /// What becomes of nodes, services and networks from now on, as long as this host is a manager.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {

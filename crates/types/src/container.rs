@@ -193,6 +193,9 @@ pub struct HostConfig {
     /// The filter of its system calls.
     #[serde(default)]
     pub seccomp: Seccomp,
+    /// Size of its terminal before the program runs: rows, columns.
+    #[serde(default)]
+    pub console_size: Option<(u16, u16)>,
 }
 
 /// A network that a new container joins.
@@ -415,6 +418,9 @@ pub struct ExecConfig {
     /// All capabilities.
     #[serde(default)]
     pub privileged: bool,
+    /// Size of its terminal before the program runs: rows, columns.
+    #[serde(default)]
+    pub console_size: Option<(u16, u16)>,
 }
 
 /// An `exec` as `inspect` shows it.

@@ -29,6 +29,7 @@ pub mod spec;
 pub mod task;
 pub mod template;
 pub mod time;
+pub mod tunnel;
 pub mod usage;
 
 pub use id::{ClusterId, FileId, LogId, NetworkId, NodeId, ServiceId, TaskId};

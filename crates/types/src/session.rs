@@ -126,4 +126,6 @@ pub enum ManagerMessage {
     RenewCertificate,
     /// Answer to [`AgentMessage::Attach`].
     Attached(Answer),
+    /// A client of a manager wants a task's container.
+    Tunnel(Box<crate::tunnel::TunnelAsk>),
 }

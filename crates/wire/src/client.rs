@@ -15,11 +15,11 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::connect::{Settings, channel};
-use crate::message::{ControlAnswer, ControlCall, Empty, LogMessage, RaftMessage, RootAnswer};
+use crate::message::{ControlAnswer, ControlCall, Empty, LogMessage, RaftMessage, RootAnswer, TunnelMessage};
 use crate::server::rpc::{
     ca_client::CaClient, control_client::ControlClient, dispatcher_client::DispatcherClient, raft_client::RaftClient,
 };
-use crate::{MAX_MESSAGE, Tls, WireError, tls};
+use crate::{MAX_MESSAGE, Tls, TunnelStream, WireError, tls};
 
 /// A joiner waits this long for the root or a certificate, as the reference does.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -112,6 +112,23 @@ impl Client {
     pub async fn logs(&self, messages: mpsc::Receiver<LogMessage>) -> Result<(), WireError> {
         let mut c = DispatcherClient::new(self.channel.clone()).max_encoding_message_size(MAX_MESSAGE);
         c.logs(ReceiverStream::new(messages)).await.map(drop).map_err(|s| failure(&self.addr, &s))
+    }
+
+    /// Brings a tunnel to the manager that asked for it: what is put into `outgoing` is sent, what comes back is in the returned stream.
+    ///
+    /// # Errors
+    /// [`WireError`] if the manager cannot be reached within `after` or refuses.
+    pub async fn tunnel(&self, outgoing: mpsc::Receiver<TunnelMessage>, after: Duration) -> Result<TunnelStream, WireError> {
+        let mut c = DispatcherClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let stream = in_time(&self.addr, after, c.tunnel(ReceiverStream::new(outgoing))).await?;
+        // The connection lives as long as its stream.
+        let kept = self.clone();
+        Ok(Box::pin(stream.map_while(move |m| {
+            let _ = &kept;
+            m.ok()
+        })))
     }
 
     /// Opens an agent's session: what is put into `outgoing` is sent, what the manager sends is in the returned stream.

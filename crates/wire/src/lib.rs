@@ -13,12 +13,13 @@ mod connect;
 pub mod message;
 mod server;
 mod tls;
+pub mod tunnel;
 
 pub use client::{Client, SessionStream, fetch_root, request_certificate};
 pub use clock::SystemClock;
 pub use conn::PeerInfo;
 pub use message::{ControlAnswer, ControlCall, Payload, RaftMessage, Registration, RootAnswer};
-pub use server::{Handler, Incoming, LogStream, Server};
+pub use server::{Handler, Incoming, LogStream, Server, TunnelStream};
 pub use tls::{Credentials, Tls};
 
 use std::time::Duration;

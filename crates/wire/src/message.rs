@@ -10,6 +10,8 @@ use skep_types::logs::LogAsk;
 pub use skep_types::logs::LogMessage;
 use skep_types::object::NodeDescription;
 pub use skep_types::session::{AgentMessage, ManagerMessage};
+use skep_types::tunnel::TunnelAsk;
+pub use skep_types::tunnel::TunnelMessage;
 use skep_types::{NodeId, Time};
 
 /// Nothing.
@@ -121,6 +123,13 @@ pub enum ControlCall {
         node: NodeId,
         /// What is wanted.
         ask: Box<LogAsk>,
+    },
+    /// A task's container is wanted, for whichever manager has its node's session; any manager answers.
+    Tunnel {
+        /// The node.
+        node: NodeId,
+        /// What is wanted.
+        ask: Box<TunnelAsk>,
     },
     /// Reports of agents, gathered by another manager.
     Statuses {

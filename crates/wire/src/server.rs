@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::conn::{Conn, PeerInfo};
 use crate::message::{
     CertificateAnswer, ControlAnswer, ControlCall, Empty, LogMessage, Payload, RaftAnswer, RaftMessage, RootAnswer,
+    TunnelMessage,
 };
 use crate::{CONNECT_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE, Tls};
 
@@ -35,6 +36,8 @@ pub(crate) mod rpc {
 const HANDSHAKES: usize = 256;
 /// Accepted connections not yet taken by HTTP; taken at once, so this is only a hand-over.
 const ACCEPTED: usize = 16;
+/// Messages of a tunnel that wait for its connection; then whoever sends waits.
+const TUNNEL_OUT: usize = 4;
 /// Messages to one agent that wait for its connection; then the session's task waits.
 const SESSION_OUT: usize = 16;
 
@@ -55,7 +58,15 @@ pub trait Handler: Send + Sync + 'static {
     async fn session(&self, who: Identity, peer: SocketAddr, incoming: Incoming, out: mpsc::Sender<ManagerMessage>);
     /// Logs that an agent was asked for; lasts until this returns.
     async fn logs(&self, who: Identity, incoming: LogStream);
+    /// A way to a task's container that an agent was asked for; ends when `out` is dropped.
+    async fn tunnel(&self, who: Identity, incoming: TunnelStream, out: mpsc::Sender<TunnelMessage>) {
+        // Whoever wants no containers lets go.
+        drop((who, incoming, out));
+    }
 }
+
+/// What comes through a tunnel; ends when the other side ended it or its connection broke.
+pub type TunnelStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = TunnelMessage> + Send>>;
 
 /// What an agent sends in its session; ends when the agent ended it or its connection broke.
 pub type Incoming = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = AgentMessage> + Send>>;
@@ -229,11 +240,22 @@ impl rpc::control_server::Control for Service {
     }
 }
 
+type Tunnelled = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<TunnelMessage, Status>> + Send>>;
 type Outgoing = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<ManagerMessage, Status>> + Send>>;
 
 #[async_trait]
 impl rpc::dispatcher_server::Dispatcher for Service {
     type SessionStream = Outgoing;
+    type TunnelStream = Tunnelled;
+
+    async fn tunnel(&self, r: Request<Streaming<TunnelMessage>>) -> Result<Response<Tunnelled>, Status> {
+        let who = node(&r)?;
+        let (tx, rx) = mpsc::channel(TUNNEL_OUT);
+        let handler = self.0.clone();
+        let incoming: TunnelStream = Box::pin(r.into_inner().map_while(Result::ok));
+        tokio::spawn(async move { handler.tunnel(who, incoming, tx).await });
+        Ok(Response::new(Box::pin(ReceiverStream::new(rx).map(Ok))))
+    }
 
     async fn session(&self, r: Request<Streaming<AgentMessage>>) -> Result<Response<Outgoing>, Status> {
         let (who, peer) = (node(&r)?, peer(&r)?);

@@ -20,6 +20,9 @@ const CONNECT: Duration = Duration::from_secs(30);
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
+/// A connection in the making. Boxed, since one way may lead through another.
+pub type Opening<'a> = Pin<Box<dyn Future<Output = std::io::Result<Box<dyn Io>>> + Send + 'a>>;
+
 /// Where a daemon is.
 #[derive(Debug)]
 pub enum Endpoint {
@@ -27,6 +30,13 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// A host and port, with TLS if there is any.
     Tcp(String, Option<Tls>),
+    /// The container of a task somewhere in the swarm, by way of a manager.
+    Task {
+        /// The manager.
+        manager: Box<super::Client>,
+        /// The task's id.
+        task: String,
+    },
     /// The arguments for ssh: user and host, port.
     Ssh {
         /// `user@host` or `host`.
@@ -41,6 +51,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Tcp(address, _) => write!(f, "tcp://{address}"),
+            Self::Task { manager, task } => write!(f, "task {task} by way of {}", manager.host()),
             Self::Ssh { target, port: None } => write!(f, "ssh://{target}"),
             Self::Ssh { target, port: Some(port) } => write!(f, "ssh://{target}:{port}"),
         }
@@ -96,7 +107,11 @@ impl Endpoint {
     ///
     /// # Errors
     /// When nobody is there.
-    pub async fn connect(&self) -> std::io::Result<Box<dyn Io>> {
+    pub fn connect(&self) -> Opening<'_> {
+        Box::pin(async move { self.open().await })
+    }
+
+    async fn open(&self) -> std::io::Result<Box<dyn Io>> {
         match self {
             Self::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
             Self::Tcp(address, tls) => {
@@ -109,6 +124,10 @@ impl Endpoint {
                 }
             }
             Self::Ssh { target, port } => ssh(target, *port),
+            Self::Task { manager, task } => {
+                let path = format!("/skep/v1/tasks/{}/tunnel", super::escape(task));
+                Ok(Box::new(manager.hijack(&path, None).await.map_err(std::io::Error::other)?.io))
+            }
         }
     }
 }

@@ -207,6 +207,12 @@ fn a_container_is_watched_and_changed() {
         m("unpause box").fails("is not paused");
         assert_eq!(m("exec box echo on").ok(), "on");
 
+        // A terminal has the user's size before the program looks.
+        for line in ["exec -it box stty size", "run --rm -it busybox stty size"] {
+            let shown = client.typed(&bed, "manager", line).ok();
+            assert!(shown.contains("33 77"), "{line}: {shown:?}");
+        }
+
         let _ = m("rename box other").ok();
         assert_eq!(m("exec other echo yes").ok(), "yes");
         assert_eq!(m("exec box true").code, 1);

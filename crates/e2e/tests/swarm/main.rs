@@ -28,6 +28,7 @@ mod service;
 mod shown;
 mod specs;
 mod stacks;
+mod tasks;
 mod updates;
 mod upkeep;
 mod wordpress;

@@ -117,11 +117,17 @@ impl Engine {
             tty: info.config.tty,
             stdin: info.config.attach_stdin,
             privileged: info.config.privileged || record.host.privileged,
+            console_size: info.config.console_size,
         });
         self.execs.change(id, |e| e.running = true);
         match run(&container.bundle, &request).await {
             Ok((connection, pid)) => {
                 self.execs.change(id, |e| e.pid = pid);
+                // One that came while the shim was at it found no terminal yet.
+                let size = self.execs.get(id)?.config.console_size;
+                if let Some((height, width)) = size.filter(|_| size != info.config.console_size) {
+                    let _ = ask(&container.bundle, &Request::Resize { exec: Some(id.to_owned()), height, width }).await;
+                }
                 self.container_event(&container, &format!("exec_start: {}", info.config.cmd.join(" ")), []);
                 let (stream, ends) = channel();
                 let (execs, events, id) = (Arc::clone(&self.execs), Arc::clone(&self.events), id.to_owned());
@@ -158,6 +164,8 @@ impl Engine {
     pub async fn exec_resize(&self, id: &str, height: u16, width: u16) -> Result<()> {
         let info = self.execs.get(id)?;
         let container = self.find(&info.container)?;
+        // Clients tell the size before they know that the process runs: it begins with it.
+        self.execs.change(id, |e| e.config.console_size = Some((height, width)));
         let request = Request::Resize { exec: Some(id.to_owned()), height, width };
         // A terminal that is already closed has no size any more.
         let _ = ask(&container.bundle, &request).await;

@@ -213,6 +213,7 @@ impl Engine {
             seccomp,
             capabilities,
             init: info.host.init,
+            console_size: info.host.console_size,
             volumes: record
                 .copy_up
                 .iter()

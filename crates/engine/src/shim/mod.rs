@@ -105,6 +105,9 @@ pub struct ShimConfig {
     /// A small init is the container's first process.
     #[serde(default)]
     pub init: bool,
+    /// Size of its terminal before the program runs: rows, columns.
+    #[serde(default)]
+    pub console_size: Option<(u16, u16)>,
     /// Files whose bytes come on standard input, each after its length (u32, little endian), and go to a tmpfs at [`FILES_DIR`]
     /// of the bundle, in the shim's own mount namespace.
     #[serde(default)]
@@ -167,6 +170,9 @@ pub struct ExecRequest {
     pub stdin: bool,
     /// All capabilities, no filter.
     pub privileged: bool,
+    /// Size of its terminal before the program runs: rows, columns.
+    #[serde(default)]
+    pub console_size: Option<(u16, u16)>,
 }
 
 /// Asked of a shim. `Attach` and `Exec` turn the connection into a stream.

@@ -24,6 +24,7 @@ struct Plan {
     console: Option<PathBuf>,
     capabilities: Vec<String>,
     seccomp: Option<PathBuf>,
+    console_size: Option<(u16, u16)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,6 +73,7 @@ pub(crate) fn begin(bundle: &Path, config: &ShimConfig, request: &ExecRequest) -
         console: console.as_ref().map(|c| c.path.clone()),
         capabilities: if request.privileged { all_capabilities() } else { config.capabilities.clone() },
         seccomp: config.seccomp.clone().filter(|_| !request.privileged),
+        console_size: request.console_size.filter(|_| request.tty),
     };
     write(&file("plan"), serde_json::to_string(&plan).map_err(|e| ShimError::new("plan an exec", e))?)?;
     let (streams, given) = Streams::make(request.tty, request.stdin)?;
@@ -136,7 +138,7 @@ fn join(path: &Path) -> Result<i32, ShimError> {
     let mut builder = ContainerBuilder::new(plan.runtime_id.clone(), SyscallType::Linux)
         .with_root_path(&plan.runtime_root)
         .map_err(|e| ShimError(chain(&e)))?
-        .with_executor(Workload::new(&plan.capabilities, filter));
+        .with_executor(Workload::new(&plan.capabilities, filter).sized(plan.console_size));
     if plan.console.is_some() {
         builder = builder.with_console_socket(plan.console.clone());
     } else {

@@ -30,10 +30,11 @@ pub(crate) fn create(bundle: &Path, config: &ShimConfig) -> Result<(Container, S
     let file = bundle.join("config.json");
     fs::write(&file, spec.to_string()).map_err(|e| ShimError::new(&format!("write {}", file.display()), e))?;
     let filter = load_filter(config.seccomp.as_deref())?;
+    let size = config.console_size.filter(|_| config.tty);
     let mut builder = ContainerBuilder::new(runtime_id(&config.id).to_owned(), SyscallType::Linux)
         .with_root_path(&config.runtime_root)
         .map_err(|e| ShimError(chain(&e)))?
-        .with_executor(Workload::new(&config.capabilities, filter).under_init(config.init));
+        .with_executor(Workload::new(&config.capabilities, filter).under_init(config.init).sized(size));
     let (streams, given) = Streams::make(config.tty, config.open_stdin)?;
     let console = if config.tty { Some(Console::listen(bundle, "console.sock")?) } else { None };
     if let Some(console) = &console {

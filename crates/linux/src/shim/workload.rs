@@ -24,16 +24,23 @@ pub(crate) struct Workload {
     filter: Option<Rc<Vec<Insn>>>,
     /// A small init is the first process, and the program its child.
     init: bool,
+    /// Rows and columns of its terminal.
+    size: Option<(u16, u16)>,
 }
 
 impl Workload {
     pub(crate) fn new(capabilities: &[String], filter: Option<Vec<Insn>>) -> Self {
         let capabilities = capabilities.iter().filter_map(|c| c.parse().ok()).collect();
-        Self { capabilities: Rc::new(capabilities), filter: filter.map(Rc::new), init: false }
+        Self { capabilities: Rc::new(capabilities), filter: filter.map(Rc::new), init: false, size: None }
     }
 
     pub(crate) fn under_init(self, init: bool) -> Self {
         Self { init, ..self }
+    }
+
+    /// A size for the terminal that is its standard input.
+    pub(crate) fn sized(self, size: Option<(u16, u16)>) -> Self {
+        Self { size, ..self }
     }
 
     fn confine(&self) -> Result<(), String> {
@@ -117,6 +124,11 @@ impl Executor for Workload {
         let (file, args) = program(spec).map_err(ExecutorError::Other)?;
         if self.init {
             init::let_go();
+        }
+        if let Some((rows, columns)) = self.size {
+            let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+            // A program that cannot have its size runs all the same.
+            let _ = rustix::termios::tcsetwinsize(rustix::stdio::stdin(), size);
         }
         self.confine().map_err(ExecutorError::Other)?;
         if self.init {

@@ -103,7 +103,7 @@ pub(crate) async fn session(
             return;
         }
     }
-    let mut asks = s.logs.asks();
+    let (mut asks, mut tunnels) = (s.logs.asks(), s.tunnels.asks());
     let (ack_tx, mut ack_rx) = mpsc::channel(ACKS);
     // An agent waits for the answer to a list before it sends the next.
     let mut attaching: Option<BoxFuture<'_, Option<Answer>>> = None;
@@ -149,6 +149,11 @@ pub(crate) async fn session(
             // One that came too fast is asked again by whoever wants it.
             Ok((node, ask)) = asks.recv() => {
                 if node == who.node && !out.send(ManagerMessage::Logs(Box::new((*ask).clone()))).await {
+                    break;
+                }
+            }
+            Ok((node, ask)) = tunnels.recv() => {
+                if node == who.node && !out.send(ManagerMessage::Tunnel(Box::new((*ask).clone()))).await {
                     break;
                 }
             }

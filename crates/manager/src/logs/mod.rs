@@ -15,7 +15,7 @@ use skep_wire::{ControlCall, LogStream};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::StreamExt;
 
-pub(crate) use stream::open;
+pub(crate) use stream::{caught_up, open};
 
 use crate::shared::Shared;
 

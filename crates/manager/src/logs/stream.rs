@@ -49,16 +49,7 @@ pub(crate) async fn open(
     target: &LogTarget,
     options: LogOptions,
 ) -> Result<mpsc::Receiver<LogItem>, ControlError> {
-    // The leader's tables name it; this manager's own, which may be behind, are then waited for.
-    let call = |r| s.call(ControlCall::Request(Box::new(r)));
-    let answer = call(ControlRequest::GetApplied).await?;
-    if let skep_wire::ControlAnswer::Response(r) = answer
-        && let ControlResponse::Applied(index) = *r
-    {
-        // Too late is no error: what is known is served.
-        let _ = tokio::time::timeout(CALL_TIMEOUT, s.tables.reached(index)).await;
-    }
-    let store = s.store();
+    let store = caught_up(s).await?;
     let of = match target {
         LogTarget::Service(target) => Of::Service(control::find_service(&store, target)?.id),
         LogTarget::Task(target) => Of::Task(control::find_task(&store, target)?.id),
@@ -66,6 +57,18 @@ pub(crate) async fn open(
     let (out, items) = mpsc::channel(QUEUE);
     tokio::spawn(run(s.clone(), of, options, out));
     Ok(items)
+}
+
+/// The tables, not older than the leader's: those name what a client asks for, and this manager's own may be behind.
+pub(crate) async fn caught_up(s: &Arc<Shared>) -> Result<Store, ControlError> {
+    let answer = s.call(ControlCall::Request(Box::new(ControlRequest::GetApplied))).await?;
+    if let skep_wire::ControlAnswer::Response(r) = answer
+        && let ControlResponse::Applied(index) = *r
+    {
+        // Too late is no error: what is known is served.
+        let _ = tokio::time::timeout(CALL_TIMEOUT, s.tables.reached(index)).await;
+    }
+    Ok(s.store())
 }
 
 /// What is known of a task's log.

@@ -115,6 +115,10 @@ impl skep_api::Cluster for ClusterApi {
         self.node.logs(target, options).await
     }
 
+    async fn tunnel(&self, task: &str) -> ApiResult<tokio::io::DuplexStream> {
+        self.node.tunnel(task).await
+    }
+
     fn addresses(&self) -> Vec<(String, Ipv4Addr)> {
         skep_linux::runtime::interface_addresses()
     }

@@ -1,11 +1,12 @@
 //! The agent's [`Executor`] over the engine: a task is a container with Docker's swarm labels.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use skep_agent::{Attachments, ExecError, Executor, Exit, ObservedState, ObservedTask, Started, Turn};
+use skep_api::App;
 use skep_engine::Engine;
 use skep_engine::container::{NO_LOG, Phase};
 use skep_engine::logs;
@@ -22,6 +23,7 @@ use skep_types::object::{ContainerStatus, NodeDescription};
 use skep_types::spec::{ContainerSpec, GenericResource, PortConfig, PublishMode};
 use skep_types::template::{self, Asked, Context};
 
+use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::images::ImageAdapter;
@@ -56,6 +58,8 @@ pub(crate) struct EngineExecutor {
     /// Overlay networks that the data plane now has, by id.
     networks: Mutex<Vec<String>>,
     attachments: Arc<Attachments>,
+    /// The API, for those who are brought to a task's container; it is made after this.
+    api: OnceLock<App>,
 }
 
 fn failed(error: ControlError) -> ExecError {
@@ -76,7 +80,13 @@ impl EngineExecutor {
         generic: Vec<GenericResource>,
         attachments: Arc<Attachments>,
     ) -> Self {
-        Self { engine, images, labels, generic, networks: Mutex::default(), attachments }
+        Self { engine, images, labels, generic, networks: Mutex::default(), attachments, api: OnceLock::new() }
+    }
+
+    /// Whose calls are served to those who are brought to a task's container.
+    pub(crate) fn serves(&self, app: App) {
+        // It is told once.
+        let _ = self.api.set(app);
     }
 
     fn find(&self, task: TaskId) -> Option<ContainerInfo> {
@@ -418,6 +428,12 @@ impl Executor for EngineExecutor {
             }
         });
         Ok(rx)
+    }
+
+    async fn tunnel(&self, task: TaskId, io: DuplexStream) -> Result<(), ExecError> {
+        let (found, app) = self.find(task).zip(self.api.get().cloned()).ok_or_else(|| gone(task))?;
+        skep_api::serve_container(app, found.id, io).await;
+        Ok(())
     }
 
     async fn healthy(&self, task: TaskId) -> Result<Turn, ExecError> {

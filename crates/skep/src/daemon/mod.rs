@@ -183,11 +183,12 @@ async fn run(config: Config) -> Result<(), AnyError> {
         config.generic.clone(),
         attachments,
     ));
-    let cluster = Arc::new(cluster_api::ClusterApi::open(&config, executor, Arc::clone(&engine)).await?);
+    let cluster = Arc::new(cluster_api::ClusterApi::open(&config, Arc::clone(&executor), Arc::clone(&engine)).await?);
     let app = App {
         engine: Arc::new(engine_api::EngineApi { engine, images, config: config.clone(), id }),
         cluster: Arc::clone(&cluster) as _,
     };
+    executor.serves(app.clone());
     for listener in listeners {
         tokio::spawn(skep_api::serve(listener, app.clone()));
     }

@@ -75,7 +75,16 @@ fn last_part(path: &str) -> String {
     Path::new(path).file_name().map_or_else(|| "/".to_owned(), |n| n.to_string_lossy().into_owned())
 }
 
-pub(super) async fn copy(app: &App, m: &Matches) -> Result<u8, Failure> {
+/// The container that one side of a copy names.
+pub(crate) fn container(m: &Matches) -> Result<Option<&str>, Failure> {
+    match (side(m.arg(0)), side(m.arg(1))) {
+        (Side::Inside(..), Side::Inside(..)) => Err(Failure::new("copying between containers is not supported")),
+        (Side::Inside(name, _), _) | (_, Side::Inside(name, _)) => Ok(Some(name)),
+        _ => Ok(None),
+    }
+}
+
+pub(crate) async fn copy(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let (from, to) = (m.arg(0), m.arg(1));
     match (side(from), side(to)) {

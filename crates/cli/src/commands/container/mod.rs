@@ -1,14 +1,14 @@
 //! `container …`, and the same commands at the top: `run`, `ps`, `logs`, …
 
 mod body;
-mod copy;
+pub(crate) mod copy;
 mod flags;
 mod ls;
 pub(crate) mod output;
-mod run;
+pub(crate) mod run;
 pub(crate) mod session;
 mod simple;
-mod usage;
+pub(crate) mod usage;
 
 use super::{FILTER, FORMAT, INSPECT_FORMAT};
 use crate::grammar::{Arity, Command};
@@ -33,11 +33,11 @@ const START: &str = "
     -a --attach bool Attach to its output, and pass signals on
     --detach-keys string Keys that leave the container (default ctrl-p,ctrl-q)
     -i --interactive bool Attach to its input";
-const ATTACH: &str = "
+pub(crate) const ATTACH: &str = "
     --detach-keys string Keys that leave the container (default ctrl-p,ctrl-q)
     --no-stdin bool Do not attach to its input
     --sig-proxy bool Pass signals on to the process (default true)";
-const EXEC: &str = "
+pub(crate) const EXEC: &str = "
     -d --detach bool Run it in the background
     --detach-keys string Keys that leave the command (default ctrl-p,ctrl-q)
     -e --env list* Environment variable
@@ -55,7 +55,7 @@ const LOGS: &str = "
     -t --timestamps bool Show when each line was written
     --until string Only until then";
 const INSPECT: &str = "-s --size bool Also its size";
-const STATS: &str = "
+pub(crate) const STATS: &str = "
     -a --all bool Also those that do not run
     --no-stream bool Once only
     --no-trunc bool Do not cut ids short";
@@ -72,7 +72,7 @@ const UPDATE: &str = "
     --memory-swap bytes Most memory and swap together
     --pids-limit int Most processes (-1 for no limit)
     --restart string When it is started again by itself: no, always, unless-stopped, on-failure[:TIMES]";
-const CP: &str = "
+pub(crate) const CP: &str = "
     -a --archive bool Keep the owners
     -L --follow-link bool Copy what a link leads to
     -q --quiet bool Say nothing when it is done";

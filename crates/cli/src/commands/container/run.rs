@@ -40,7 +40,10 @@ fn failed(app: &App, m: &Matches, failure: Failure) -> Failure {
 
 /// Makes the container, with its image pulled before if need be; its id.
 async fn make(app: &App, client: &Client, m: &Matches, detach: bool) -> Result<String, Failure> {
-    let body = body(m, detach)?;
+    let mut body = body(m, detach)?;
+    if let Some(size) = crate::terminal::size().filter(|_| m.on("tty")) {
+        body["HostConfig"]["ConsoleSize"] = serde_json::json!(size);
+    }
     let image = m.arg(0);
     let policy = m.text("pull").unwrap_or("missing");
     if !matches!(policy, "always" | "missing" | "never") {
@@ -236,7 +239,7 @@ pub(super) async fn start(app: &App, m: &Matches) -> Result<u8, Failure> {
     if bad.is_empty() { Ok(0) } else { Err(Failure::new(format!("Error: failed to start containers: {}", bad.join(", ")))) }
 }
 
-pub(super) async fn attach(app: &App, m: &Matches) -> Result<u8, Failure> {
+pub(crate) async fn attach(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let found = client.call("GET", &format!("/containers/{}/json", escape(m.arg(0))), None).await?;
     if found["State"]["Running"] != true {
@@ -257,18 +260,21 @@ pub(super) async fn attach(app: &App, m: &Matches) -> Result<u8, Failure> {
     wanted.start(client, None).await
 }
 
-pub(super) async fn exec(app: &App, m: &Matches) -> Result<u8, Failure> {
+pub(crate) async fn exec(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let (detach, tty, input) = (m.on("detach"), m.on("tty"), m.on("interactive") && !m.on("detach"));
     if tty && input && !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         return Err(Failure::new("the input device is not a TTY"));
     }
     let env = crate::options::environment(m.list("env-file"), m.list("env")).map_err(Failure::new)?;
-    let body = serde_json::json!({
+    let mut body = serde_json::json!({
         "AttachStdin": input, "AttachStdout": !detach, "AttachStderr": !detach, "Tty": tty, "Detach": detach, "Env": env,
         "Cmd": &m.args()[1..], "Privileged": m.on("privileged"), "User": m.text_or_empty("user"),
         "WorkingDir": m.text_or_empty("workdir"), "DetachKeys": m.text_or_empty("detach-keys"),
     });
+    if let Some(size) = crate::terminal::size().filter(|_| tty) {
+        body["ConsoleSize"] = serde_json::json!(size);
+    }
     let made = client.call("POST", &format!("/containers/{}/exec", escape(m.arg(0))), Some(&body)).await?;
     let id = made["Id"].as_str().unwrap_or_default().to_owned();
     let start = format!("/exec/{id}/start");

@@ -99,6 +99,18 @@ async fn look(client: &Client, names: &[String], must: bool) -> Result<BTreeMap<
     Ok(all)
 }
 
+/// A row from a look that has the one before it with it.
+pub(crate) fn row_of(container: &str, look: &Value, whole_ids: bool) -> Value {
+    let mut before = look.clone();
+    before["cpu_stats"] = look["precpu_stats"].clone();
+    row(container, &before, look, whole_ids)
+}
+
+/// What clears a terminal before each round.
+pub(crate) fn home() -> &'static str {
+    if on_terminal() { HOME } else { "" }
+}
+
 pub(super) async fn stats(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let named = !m.args().is_empty();
@@ -113,7 +125,7 @@ pub(super) async fn stats(app: &App, m: &Matches) -> Result<u8, Failure> {
             let rows = shown.map(|(name, b, n)| row(name, b, n, m.on("no-trunc"))).collect();
             let list = List { table: TABLE, quiet: "{{.ID}}", columns: COLUMNS, rows };
             let text = list.render(app.format(m.text("format"), "statsFormat", false), false)?;
-            print(&if once || !on_terminal() { text } else { format!("{HOME}{text}") })?;
+            print(&if once { text } else { format!("{}{text}", home()) })?;
             if once {
                 return Ok(0);
             }

@@ -2,6 +2,7 @@
 
 mod create;
 mod flags;
+mod inside;
 mod list;
 mod lists;
 mod logs;
@@ -15,7 +16,7 @@ pub use list::print_list;
 
 use serde_json::Value;
 
-use super::{FILTER, FORMAT, INSPECT_FORMAT};
+use super::{FILTER, FORMAT, INSPECT_FORMAT, container};
 use crate::app::{App, Failure};
 use crate::client::{Client, escape};
 use crate::grammar::{Arity, Command, Matches};
@@ -103,6 +104,50 @@ pub const GROUP: Command = Command::group(
             |a, m| Box::pin(logs::logs(a, m)),
         )
         .shown(&["service logs -f --tail 10 web"]),
+        Command::new(
+            "exec",
+            "[OPTIONS] SERVICE[.SLOT] COMMAND [ARG...]",
+            "Execute a command in a task of a service, on whichever node it runs",
+            Arity::AtLeast(2),
+            &[container::EXEC],
+            |a, m| Box::pin(inside::exec(a, m)),
+        )
+        .before_rest()
+        .shown(&["service exec -it web sh", "service exec web.2 env", "service exec agent.worker1 cat /etc/hosts"]),
+        Command::new(
+            "attach",
+            "[OPTIONS] SERVICE[.SLOT]",
+            "Attach local standard input, output, and error streams to a task of a service",
+            Arity::Exactly(1),
+            &[container::ATTACH],
+            |a, m| Box::pin(inside::attach(a, m)),
+        ),
+        Command::new(
+            "cp",
+            "[OPTIONS] SERVICE[.SLOT]:SRC_PATH DEST_PATH|- | SRC_PATH|- SERVICE[.SLOT]:DEST_PATH",
+            "Copy files/folders between a task of a service and the local filesystem",
+            Arity::Exactly(2),
+            &[container::CP],
+            |a, m| Box::pin(inside::cp(a, m)),
+        )
+        .shown(&["service cp web.1:/var/log/app.log .", "service cp patch.conf web.1:/etc/app.conf"]),
+        Command::new(
+            "top",
+            "SERVICE[.SLOT] [ps OPTIONS]",
+            "Display the running processes of the tasks of a service",
+            Arity::AtLeast(1),
+            &[],
+            |a, m| Box::pin(inside::top(a, m)),
+        )
+        .before_rest(),
+        Command::new(
+            "stats",
+            "[OPTIONS] SERVICE[.SLOT]",
+            "Display resource usage statistics of the tasks of a service",
+            Arity::Exactly(1),
+            &[FORMAT, container::STATS],
+            |a, m| Box::pin(inside::stats(a, m)),
+        ),
         Command::new("rm", "SERVICE [SERVICE...]", "Remove one or more services", Arity::AtLeast(1), &[], |a, m| {
             Box::pin(rm(a, m))
         })

@@ -1,0 +1,105 @@
+//! Messages of a tunnel as a connection, for both of its ends.
+
+use std::sync::Arc;
+
+use skep_types::file::Bytes;
+use skep_types::tunnel::TunnelMessage;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+
+use crate::TunnelStream;
+
+/// Bytes that wait on either side; then whoever writes waits.
+const BUFFER: usize = 64 << 10;
+/// Bytes of a message.
+const CHUNK: usize = 32 << 10;
+
+/// The connection of a tunnel. Each direction ends by itself, as of a TCP connection; a tunnel that breaks ends both.
+#[must_use]
+pub fn stream(mut incoming: TunnelStream, out: mpsc::Sender<TunnelMessage>) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(BUFFER);
+    let (mut read, mut write) = tokio::io::split(far);
+    tokio::spawn(async move {
+        // Each says whether it came to its end.
+        let send = async {
+            let mut chunk = vec![0; CHUNK];
+            loop {
+                let message = match read.read(&mut chunk).await {
+                    Ok(0) | Err(_) => TunnelMessage::End,
+                    Ok(n) => TunnelMessage::Data(Bytes(Arc::from(&chunk[..n]))),
+                };
+                let last = message == TunnelMessage::End;
+                if out.send(message).await.is_err() {
+                    return false;
+                }
+                if last {
+                    return true;
+                }
+            }
+        };
+        let receive = async {
+            while let Some(message) = incoming.next().await {
+                match message {
+                    TunnelMessage::Begin { .. } => {}
+                    TunnelMessage::Data(bytes) if write.write_all(&bytes.0).await.is_err() => return false,
+                    TunnelMessage::Data(_) => {}
+                    TunnelMessage::End => return write.shutdown().await.is_ok(),
+                }
+            }
+            false
+        };
+        tokio::pin!(send, receive);
+        tokio::select! {
+            whole = &mut send => if whole {
+                receive.await;
+            },
+            whole = &mut receive => if whole {
+                send.await;
+            },
+        }
+    });
+    near
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_stream::wrappers::ReceiverStream;
+
+    /// Both ends of a tunnel.
+    fn pair() -> (DuplexStream, DuplexStream) {
+        let ((a, from_a), (b, from_b)) = (mpsc::channel(4), mpsc::channel(4));
+        (stream(Box::pin(ReceiverStream::new(from_b)), a), stream(Box::pin(ReceiverStream::new(from_a)), b))
+    }
+
+    #[tokio::test]
+    async fn each_direction_ends_by_itself() {
+        let (mut here, mut there) = pair();
+        let sent = vec![7u8; 3 * BUFFER];
+        let wanted = sent.clone();
+        let asking = tokio::spawn(async move {
+            here.write_all(&sent).await.expect("taken");
+            here.shutdown().await.expect("ended");
+            let mut answer = Vec::new();
+            here.read_to_end(&mut answer).await.expect("answered");
+            answer
+        });
+        let mut got = Vec::new();
+        there.read_to_end(&mut got).await.expect("heard to the end");
+        assert_eq!(got, wanted);
+        there.write_all(b"well").await.expect("taken");
+        drop(there);
+        assert_eq!(asking.await.expect("no panic"), b"well");
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_that_breaks_ends_both() {
+        let (out, from_here) = mpsc::channel(4);
+        let (to_here, incoming) = mpsc::channel(4);
+        let mut here = stream(Box::pin(ReceiverStream::new(incoming)), out);
+        drop((to_here, from_here));
+        let mut answer = Vec::new();
+        assert_eq!(here.read_to_end(&mut answer).await.expect("an end"), 0);
+    }
+}
