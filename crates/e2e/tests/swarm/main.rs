@@ -6,6 +6,7 @@ mod api_walk;
 mod attachable;
 mod chaos;
 mod client;
+mod coexist;
 mod connect;
 mod drain;
 mod faults;

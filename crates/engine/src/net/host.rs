@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use skep_netplan::nft::{Family, Table};
 use skep_netplan::state::{FdbEntry, LinkKind};
 use skep_netplan::{Mac, Ns, Step};
 use skep_types::Ipv4Net;
@@ -23,6 +25,15 @@ pub struct Found {
     pub neighbours: BTreeMap<(String, Ipv4Addr), Mac>,
     /// Forwarding entries of VXLAN links.
     pub fdb: BTreeMap<(String, Mac), FdbEntry>,
+}
+
+/// Tells of changes that others make to nftables.
+pub trait TableWatch: Send {
+    /// Waits until somebody else has changed something, `within` at most. Whether that happened.
+    ///
+    /// # Errors
+    /// The failed system call.
+    fn changed(&mut self, within: Duration) -> std::io::Result<bool>;
 }
 
 /// The kernel's side of networks. All calls block and may be made from any thread; the namespace of the calling thread is never
@@ -69,6 +80,18 @@ pub trait NetHost: Send + Sync {
     /// # Errors
     /// The failed system call.
     fn tcp_listener(&self, ns: &Ns, addr: SocketAddrV4) -> Result<TcpListener, NetError>;
+
+    /// Watches for changes that others make to the tables of the host's namespace.
+    ///
+    /// # Errors
+    /// The failed system call.
+    fn watch(&self) -> Result<Box<dyn TableWatch>, NetError>;
+
+    /// Those of the tables that are not whole any more in a namespace: gone, or with fewer or more rules or elements.
+    ///
+    /// # Errors
+    /// The failed system call.
+    fn damaged(&self, ns: &Ns, tables: &BTreeMap<(Family, String), Table>) -> Result<Vec<(Family, String)>, NetError>;
 
     /// Forgets UDP flows, and TCP connections that were never answered, whose destination was changed to one of these addresses;
     /// the number forgotten.

@@ -47,6 +47,7 @@ impl NetworkManager {
         let shared = host.clone();
         let core = Arc::new(Mutex::new(blocking(move || Core::open(shared, config, alive, runtime)).await?));
         tokio::spawn(catch_up(Arc::downgrade(&core)));
+        super::guard::start(Arc::downgrade(&core), &host);
         Ok(Self { core, planes: watch::channel(0).0, host })
     }
 

@@ -7,17 +7,19 @@ mod apply;
 mod connect;
 mod core;
 mod error;
+mod guard;
 mod host;
 mod ipam;
 mod manager;
 mod ports;
 mod resolve;
+
 mod sandbox;
 mod spec;
 mod store;
 
 pub use error::NetError;
-pub use host::{Found, NetHost};
+pub use host::{Found, NetHost, TableWatch};
 pub use manager::NetworkManager;
 pub use spec::{
     DnsOptions, LocalNetwork, LocalNetworkSpec, NetConfig, NetworkRequest, PortMap, Sandbox, SandboxEndpoint, SandboxRequest,

@@ -11,6 +11,7 @@ mod msg;
 mod nft;
 mod ns;
 mod route;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,8 +21,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::socket::SockProtocol;
-use skep_engine::net::{Found, NetError, NetHost};
-use skep_netplan::nft::NftOp;
+use skep_engine::net::{Found, NetError, NetHost, TableWatch};
+use skep_netplan::nft::{Family, NftOp, Table};
 use skep_netplan::state::LinkKind;
 use skep_netplan::{Ns, Step};
 
@@ -119,7 +120,7 @@ impl LinuxNet {
         match step {
             Step::DelTable(family, name) => {
                 // made first so that the deletion cannot fail for want of a table
-                let ops = [NftOp::NewTable, NftOp::DelTable];
+                let ops = [NftOp::NewTable { shared: false }, NftOp::DelTable];
                 ("delete table", name.clone(), nft::apply(&mut here.nft, *family, name, &ops))
             }
             Step::DelRule(rule) => ("delete rule", format!("{rule:?}"), route::rule(route, rule, false)),
@@ -238,6 +239,17 @@ impl NetHost for LinuxNet {
             Ok(socket)
         });
         made.map_err(|e| NetError::host("listen on TCP", format!("{addr} in {ns}"), e))
+    }
+
+    fn watch(&self) -> Result<Box<dyn TableWatch>, NetError> {
+        let opened = self.spaces.run(&Ns::Host, watch::Watch::open);
+        opened.map(|w| Box::new(w) as _).map_err(|e| NetError::host("watch", "nftables", e))
+    }
+
+    fn damaged(&self, ns: &Ns, tables: &BTreeMap<(Family, String), Table>) -> Result<Vec<(Family, String)>, NetError> {
+        // Of its own: a dump that is interrupted leaves answers behind.
+        let found = self.spaces.run(ns, || watch::damaged(&mut Socket::open(SockProtocol::NetlinkNetFilter)?, tables));
+        found.map_err(|e| NetError::host("list tables of", ns.to_string(), e))
     }
 
     fn forget_flows(&self, ns: &Ns, targets: &[Ipv4Addr]) -> Result<usize, NetError> {

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket, sockopt,
@@ -128,6 +129,22 @@ impl Socket {
         let _ = setsockopt(&fd, sockopt::SndBufForce, &SEND_BUFFER);
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &SEND_BUFFER);
         Ok(Self { fd, seq: 0 })
+    }
+
+    /// Opens a socket that gets the events of some groups, in the calling thread's namespace.
+    pub(super) fn listening(protocol: SockProtocol, groups: u32) -> io::Result<Self> {
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+        Ok(Self { fd, seq: 0 })
+    }
+
+    /// Waits for events, as (kind, body).
+    pub(super) fn events(&self, within: Duration) -> io::Result<Vec<(u16, Vec<u8>)>> {
+        // less than a microsecond would be for ever
+        let within = within.max(Duration::from_millis(1));
+        let seconds = i64::try_from(within.as_secs()).unwrap_or(i64::MAX);
+        setsockopt(&self.fd, sockopt::ReceiveTimeout, &TimeVal::new(seconds, i64::from(within.subsec_micros())))?;
+        Ok(self.receive()?.into_iter().map(|a| (a.kind, a.body)).collect())
     }
 
     /// Index of a link of the socket's namespace.

@@ -10,7 +10,7 @@ use super::msg::{ACK, APPEND, CREATE, Msg, Socket};
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
-const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 const NEWTABLE: u16 = 0;
 const DELTABLE: u16 = 2;
 const NEWCHAIN: u16 = 3;
@@ -26,12 +26,17 @@ const DATA_IS_VERDICT: u32 = 0xffff_ff00;
 /// Elements per message: an attribute holds less than 64 KiB and an element takes at most about 100 bytes.
 const CHUNK: usize = 400;
 
-/// A message of the subsystem.
-fn msg(kind: u16, flags: u16, family: Family) -> Msg {
-    let family = match family {
+/// Number of a family in the kernel.
+pub(super) fn family_number(family: Family) -> u8 {
+    match family {
         Family::Ip => 2,
         Family::Netdev => 5,
-    };
+    }
+}
+
+/// A message of the subsystem.
+fn msg(kind: u16, flags: u16, family: Family) -> Msg {
+    let family = family_number(family);
     // each one is acknowledged: the answer to the batch's end is not given by every kernel
     Msg::new((SUBSYSTEM << 8) | kind, flags | ACK).raw(&[family, 0, 0, 0])
 }
@@ -73,7 +78,7 @@ impl Encoder<'_> {
     fn op(&mut self, op: &NftOp) {
         let (family, table) = (self.family, self.table);
         match op {
-            NftOp::NewTable => self.push("new table", msg(NEWTABLE, CREATE, family), |m| m.text(1, table)),
+            NftOp::NewTable { .. } => self.push("new table", msg(NEWTABLE, CREATE, family), |m| m.text(1, table)),
             NftOp::DelTable => self.push("delete table", msg(DELTABLE, 0, family), |m| m.text(1, table)),
             NftOp::NewSet(name, set) => {
                 self.set_id += 1;

@@ -189,3 +189,26 @@ fn a_new_backend_changes_elements_only() {
         |op: &NftOp| matches!(op, NftOp::AddElements(..) | NftOp::DelElements(..) | NftOp::DelChain(_) | NftOp::Flush(_));
     assert!(ops.iter().all(elements), "{ops:?}");
 }
+
+#[test]
+fn what_is_in_a_shared_table_is_never_touched() {
+    let mut g = Gen(1);
+    let facts = std::iter::repeat_with(|| facts(&mut g)).find(|f| !f.bridges.is_empty());
+    let wanted = host::host(&facts.expect("some have bridges"));
+    let key = (Family::Ip, "skep-user".to_owned());
+    let ops = |steps: &[Step]| {
+        let of = |s: &Step| match s {
+            Step::Nft(family, name, ops) if (*family, name) == (key.0, &key.1) => Some(ops.clone()),
+            _ => None,
+        };
+        steps.iter().find_map(of)
+    };
+    // A daemon that starts anew, and one whose table somebody took away, make it without deleting one that may be there.
+    let mut applied = NetnsState::default();
+    let steps = diff(&applied, &wanted);
+    let made = ops(&steps).expect("it is wanted");
+    assert!(matches!(made.as_slice(), [NftOp::NewTable { shared: true }, NftOp::NewChain(..)]), "{made:?}");
+    steps.iter().for_each(|s| absorb(&mut applied, s));
+    assert_eq!(applied.tables.get(&key), wanted.tables.get(&key));
+    assert!(diff(&applied, &wanted).is_empty());
+}

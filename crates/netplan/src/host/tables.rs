@@ -15,11 +15,20 @@ use crate::state::NetnsState;
 
 const LOOPBACK: Ipv4Net = Ipv4Net { addr: Ipv4Addr::new(127, 0, 0, 0), prefix: 8 };
 
-/// Adds the table, if there is anything to say.
+/// Table of the administrator's own rules …
+const USER_TABLE: &str = "skep-user";
+/// … and its chain, which forwarded packets pass before any rule of ours. Packets of the mesh have their clients' own addresses
+/// there, and their tasks' as destination.
+const USER_CHAIN: &str = "SKEP-USER";
+
+/// Adds the tables, if there is anything to say.
 pub(super) fn add(facts: &Facts, state: &mut NetnsState) {
     if facts.bridges.is_empty() && facts.member.is_none() {
         return;
     }
+    let user = base(ChainKind::Filter, HookPoint::Forward, -10, Vec::new());
+    let user = Table { chains: [(USER_CHAIN.to_owned(), user)].into(), shared: true, ..Table::default() };
+    state.tables.insert((Family::Ip, USER_TABLE.to_owned()), user);
     let mesh = state.links.contains_key(MESH);
     let gw = facts.bridges.iter().find(|b| b.gwbridge).map(|b| b.link.as_str());
     let table = state.tables.entry((Family::Ip, "skep".to_owned())).or_default();

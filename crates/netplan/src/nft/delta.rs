@@ -11,7 +11,10 @@ use super::{Chain, Datum, Hook, Rule, Set, Table};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NftOp {
     /// Makes the table; no error if it exists.
-    NewTable,
+    NewTable {
+        /// See [`Table::shared`].
+        shared: bool,
+    },
     /// Deletes the table and all it holds.
     DelTable,
     /// Makes a set without its elements.
@@ -37,9 +40,15 @@ pub enum NftOp {
 pub fn delta(applied: Option<&Table>, wanted: &Table) -> Vec<NftOp> {
     match applied {
         Some(applied) if same_shape(applied, wanted) => in_place(applied, wanted),
+        _ if wanted.shared => {
+            let mut ops = vec![NftOp::NewTable { shared: true }];
+            ops.extend(in_place(&Table::default(), wanted));
+            ops
+        }
         _ => {
             // made first so that the deletion cannot fail for want of a table
-            let mut ops = vec![NftOp::NewTable, NftOp::DelTable, NftOp::NewTable];
+            let new = NftOp::NewTable { shared: false };
+            let mut ops = vec![new.clone(), NftOp::DelTable, new];
             ops.extend(in_place(&Table::default(), wanted));
             ops
         }
@@ -48,6 +57,9 @@ pub fn delta(applied: Option<&Table>, wanted: &Table) -> Vec<NftOp> {
 
 fn same_shape(applied: &Table, wanted: &Table) -> bool {
     let sets = wanted.sets.iter().all(|(name, set)| applied.sets.get(name).is_none_or(|old| old.same_type(set)));
+    if applied.shared != wanted.shared {
+        return false;
+    }
     let chains = wanted.chains.iter().all(|(name, chain)| applied.chains.get(name).is_none_or(|old| old.hook == chain.hook));
     sets && chains
 }
@@ -119,8 +131,8 @@ pub fn absorb(applied: Option<Table>, ops: &[NftOp]) -> Option<Table> {
     for op in ops {
         match op {
             NftOp::DelTable => table = None,
-            NftOp::NewTable => {
-                table.get_or_insert_default();
+            NftOp::NewTable { shared } => {
+                table.get_or_insert_default().shared = *shared;
             }
             _ => absorb_one(table.get_or_insert_default(), op),
         }
@@ -130,7 +142,7 @@ pub fn absorb(applied: Option<Table>, ops: &[NftOp]) -> Option<Table> {
 
 fn absorb_one(table: &mut Table, op: &NftOp) {
     match op {
-        NftOp::NewTable | NftOp::DelTable => {}
+        NftOp::NewTable { .. } | NftOp::DelTable => {}
         NftOp::NewSet(name, set) => {
             table.sets.insert(name.clone(), set.clone());
         }

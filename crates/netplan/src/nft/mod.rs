@@ -167,6 +167,8 @@ pub struct Table {
     pub sets: BTreeMap<String, Set>,
     /// Chains by name.
     pub chains: BTreeMap<String, Chain>,
+    /// Others write rules into its chains: it is made where it is missing, and what is in it is left alone.
+    pub shared: bool,
 }
 
 /// What an expression can load.
