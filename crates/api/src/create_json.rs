@@ -246,8 +246,14 @@ fn ports(bindings: BTreeMap<String, Option<Vec<Value>>>) -> Handled<Vec<PortMap>
                         .map_err(|_| Failure::unbuilt(format!("publishing on {text}, which is not an IPv4 address")))?,
                 ),
             };
-            let host_port = if port.is_empty() { 0 } else { number(&port)? };
-            out.push(PortMap { protocol, container_port, host_ip, host_port });
+            // Of a range the first free port is taken.
+            let (first, last) = port.split_once('-').unwrap_or((&port, ""));
+            let some = |text: &str| if text.is_empty() { Ok(0) } else { number(text) };
+            let (host_port, host_port_end) = (some(first)?, some(last)?);
+            if !last.is_empty() && host_port_end < host_port {
+                return Err(Failure::invalid(format!("invalid port specification: \"{port}\"")));
+            }
+            out.push(PortMap { protocol, container_port, host_ip, host_port, host_port_end });
         }
     }
     Ok(out)

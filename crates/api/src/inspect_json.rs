@@ -157,7 +157,11 @@ fn bindings(ports: &[PortMap], fill_ip: bool) -> Value {
     let mut out: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for p in ports {
         let ip = p.host_ip.map_or_else(|| if fill_ip { "0.0.0.0".to_owned() } else { String::new() }, |i| i.to_string());
-        let port = if p.host_port == 0 { String::new() } else { p.host_port.to_string() };
+        let port = match (p.host_port, p.host_port_end) {
+            (0, _) => String::new(),
+            (first, 0) => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        };
         out.entry(format!("{}/{}", p.container_port, p.protocol.as_str()))
             .or_default()
             .push(json!({"HostIp": ip, "HostPort": port}));
@@ -301,7 +305,13 @@ mod tests {
         info.ports = vec![PortMap {
             container_port: 80,
             host_port: 32768,
-            ..PortMap { protocol: skep_types::spec::Protocol::Tcp, container_port: 0, host_ip: None, host_port: 0 }
+            ..PortMap {
+                protocol: skep_types::spec::Protocol::Tcp,
+                container_port: 0,
+                host_ip: None,
+                host_port: 0,
+                host_port_end: 0,
+            }
         }];
         let row = row(&info);
         assert_eq!(row["Ports"][0]["PublicPort"], 32768);

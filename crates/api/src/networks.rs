@@ -10,7 +10,7 @@ use skep_types::container::ContainerInfo;
 use skep_types::control::{Code, ControlRequest, ControlResponse};
 use skep_types::host::LocalNetworkInfo;
 use skep_types::object::Network;
-use skep_types::spec::NetworkSpec;
+use skep_types::spec::{Labels, NetworkSpec};
 use std::sync::Arc;
 
 use crate::body::JsonBody;
@@ -39,7 +39,16 @@ fn local(n: &LocalNetworkInfo, containers: &[ContainerInfo]) -> Value {
     let pools: Vec<Value> = n
         .subnet
         .iter()
-        .map(|s| json!({"Subnet": s.to_string(), "Gateway": n.gateway.map(|g| g.to_string()).unwrap_or_default()}))
+        .map(|s| {
+            let mut pool = json!({"Subnet": s.to_string(), "Gateway": n.gateway.map(|g| g.to_string()).unwrap_or_default()});
+            if let Some(range) = n.ip_range {
+                pool["IPRange"] = range.to_string().into();
+            }
+            if !n.auxiliary.is_empty() {
+                pool["AuxiliaryAddresses"] = json!(n.auxiliary);
+            }
+            pool
+        })
         .collect();
     json!({
         "Name": n.name, "Id": n.id, "Created": n.created.rfc3339(), "Scope": "local", "Driver": n.driver, "EnableIPv4": true,
@@ -158,7 +167,8 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
     if pools.len() > 1 {
         return Err(Failure::unbuilt("a network with several subnets"));
     }
-    let (mut subnet, mut gateway) = (None, None);
+    let (mut subnet, mut gateway, mut ip_range) = (None, None, None);
+    let mut auxiliary = std::collections::BTreeMap::<String, std::net::Ipv4Addr>::new();
     if let Some(mut pool) = pools.pop() {
         let (s, g): (String, String) = (pool.get("Subnet")?, pool.get("Gateway")?);
         if !s.is_empty() {
@@ -167,6 +177,11 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
         if !g.is_empty() {
             gateway = Some(g.parse().map_err(|_| Failure::invalid(format!("invalid gateway address: {g}")))?);
         }
+        let range: String = pool.get("IPRange")?;
+        if !range.is_empty() {
+            ip_range = Some(range.parse::<skep_types::Ipv4Net>().map_err(|e| Failure::invalid(e.to_string()))?);
+        }
+        auxiliary = pool.get("AuxiliaryAddresses")?;
         pool.finish()?;
     }
     ipam.finish()?;
@@ -185,6 +200,9 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
         if ingress {
             return Err(Failure::unbuilt("another ingress network"));
         }
+        if ip_range.is_some() || !auxiliary.is_empty() {
+            return Err(Failure::unbuilt("an ip-range or auxiliary addresses of a network of the swarm"));
+        }
         if let Some(option) = options.keys().next() {
             return Err(Failure::unbuilt(format!("the network option {option}")));
         }
@@ -200,7 +218,18 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
         if !matches!(driver.as_str(), "" | "bridge" | "default") {
             return Err(Failure::unbuilt(format!("the network driver {driver}")));
         }
-        let info = LocalNetworkInfo { name, subnet, gateway, internal, attachable, labels, options, ..Default::default() };
+        let info = LocalNetworkInfo {
+            name,
+            subnet,
+            gateway,
+            ip_range,
+            auxiliary,
+            internal,
+            attachable,
+            labels,
+            options,
+            ..Default::default()
+        };
         app.engine.create_network(NewNetwork { info }).await?
     };
     Ok((StatusCode::CREATED, Json(json!({"Id": id, "Warning": ""}))).into_response())
@@ -217,6 +246,31 @@ pub(crate) async fn remove(State(app): State<App>, Path(target): Path<String>) -
     }
     app.cluster.call(ControlRequest::RemoveNetwork { target }).await?;
     Ok(no_content())
+}
+
+/// `docker network prune`: networks that nobody is on; those of the swarm are its managers' to remove.
+pub(crate) async fn prune(State(app): State<App>, Query(query): Query<ListQuery>) -> Handled {
+    let filters = Filters::parse(query.filters.as_deref(), &["label", "label!", "until"])?;
+    if filters.values("until").next().is_some() {
+        return Err(Failure::unbuilt("the filter until"));
+    }
+    let wanted = |labels: &Labels| filters.labels("label", labels) && filters.lacks("label!", labels);
+    let mut gone = Vec::new();
+    for n in app.engine.networks().await {
+        let predefined = matches!(n.name.as_str(), "bridge" | "host" | "none" | "docker_gwbridge");
+        // One that somebody is on stays: that is what the engine says then.
+        if !predefined && wanted(&n.labels) && app.engine.remove_network(&n.id).await.is_ok() {
+            gone.push(n.name);
+        }
+    }
+    if app.cluster.info().await.control_available {
+        for n in of_swarm(&app).await.iter().filter(|n| !n.spec.ingress && wanted(&n.spec.labels)) {
+            if app.cluster.call(ControlRequest::RemoveNetwork { target: n.id.to_string() }).await.is_ok() {
+                gone.push(n.spec.name.clone());
+            }
+        }
+    }
+    Ok(Json(json!({"NetworksDeleted": gone})).into_response())
 }
 
 pub(crate) async fn connect(State(app): State<App>, Path(target): Path<String>, JsonBody(mut body): JsonBody) -> Handled {

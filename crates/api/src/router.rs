@@ -60,6 +60,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/volumes/{name}", get(volumes::inspect).put(volumes::update).delete(volumes::remove))
         .route("/networks", get(networks::list))
         .route("/networks/create", post(networks::create))
+        .route("/networks/prune", post(networks::prune))
         .route("/networks/{id}/connect", post(networks::connect))
         .route("/networks/{id}/disconnect", post(networks::disconnect))
         .route("/networks/{id}", get(networks::inspect).delete(networks::remove))

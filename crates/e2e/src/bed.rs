@@ -24,8 +24,9 @@ pub const LONG: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn binary() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(|d| Path::new(&d).join("debug/skep"));
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/debug/skep");
-    let candidates = [std::env::var_os("SKEP_BIN").map(PathBuf::from), target, Some(own)];
+    // Without `..`, which no archive of the demo's image may have.
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/debug/skep").canonicalize().ok();
+    let candidates = [std::env::var_os("SKEP_BIN").map(PathBuf::from), target, own];
     let found = candidates.into_iter().flatten().find(|p| p.exists());
     found.unwrap_or_else(|| panic!("no skep binary: build it with `cargo build -p skep`, or set SKEP_BIN"))
 }

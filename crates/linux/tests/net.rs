@@ -193,8 +193,13 @@ async fn a_swarm_carries_its_traffic() {
 async fn bridges_publish_and_keep_apart() {
     let world = World::new("b", 1);
     let mut host = Host::open(&world, 1, true).await;
-    let port =
-        |host_ip: &str, host_port| PortMap { protocol: Protocol::Tcp, host_ip: ip(host_ip), host_port, container_port: 80 };
+    let port = |host_ip: &str, host_port| PortMap {
+        protocol: Protocol::Tcp,
+        host_ip: ip(host_ip),
+        host_port,
+        host_port_end: 0,
+        container_port: 80,
+    };
     let on = |network: &str| NetworkRequest { network: network.to_owned(), ..Default::default() };
     let other = LocalNetworkSpec { name: "other".to_owned(), ..Default::default() };
     let other = host.manager().create_network(other).await.unwrap();

@@ -98,6 +98,9 @@ pub struct PortMap {
     /// Port on the host; 0 lets the engine choose one.
     #[serde(default)]
     pub host_port: u16,
+    /// Last of several ports that will do, of which the first free one is taken; 0 if only that one does.
+    #[serde(default)]
+    pub host_port_end: u16,
 }
 
 /// How a container is confined and connected.

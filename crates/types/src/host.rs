@@ -101,6 +101,10 @@ pub struct LocalNetworkInfo {
     pub subnet: Option<Ipv4Net>,
     /// Gateway.
     pub gateway: Option<Ipv4Addr>,
+    /// Part of the subnet that containers' addresses are drawn from.
+    pub ip_range: Option<Ipv4Net>,
+    /// Addresses in it that others have, by whatever name.
+    pub auxiliary: BTreeMap<String, Ipv4Addr>,
     /// No way out.
     pub internal: bool,
     /// As asked for.

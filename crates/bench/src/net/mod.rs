@@ -100,7 +100,13 @@ async fn measure(bench: &Bench) -> Done<()> {
     // 11 serves on host 1, 12 on host 2; 21 and 22 are callers on host 1.
     let tasks = [(11, 1), (12, 2), (21, 1), (22, 1)];
     world.tell(&tasks, &services, &[(PUBLISHED, 11)]).await?;
-    let direct = PortMap { protocol: Protocol::Tcp, host_ip: Ipv4Addr::UNSPECIFIED, host_port: DIRECT, container_port: PORT };
+    let direct = PortMap {
+        protocol: Protocol::Tcp,
+        host_ip: Ipv4Addr::UNSPECIFIED,
+        host_port: DIRECT,
+        host_port_end: 0,
+        container_port: PORT,
+    };
     world.task(1, 11, true, vec![direct]).await?;
     world.task(2, 12, true, Vec::new()).await?;
     let caller = world.task(1, 21, false, Vec::new()).await?;

@@ -1,4 +1,4 @@
-//! Networks that plain containers join and leave while they run.
+//! Networks of one host: joined and left while containers run, shared, with addresses and ports to choose from.
 
 use std::time::Duration;
 
@@ -76,4 +76,101 @@ fn a_running_container_joins_and_leaves_networks() {
     for net in ["a", "b", "inside"] {
         assert_eq!(d(&format!("network rm {net}")).ok(), net);
     }
+}
+
+fn bare(number: u8) -> Bed {
+    let bed = Bed::bare(number, 1, &[]);
+    let image = images::busybox().unwrap_or_else(|| panic!("no busybox on this machine"));
+    bed.load(images::archive(&image, "busybox:1.28"));
+    bed
+}
+
+#[test]
+fn addresses_and_ports_come_from_the_ranges_that_were_given() {
+    needs!();
+    let bed = bare(76);
+    let d = |args: &str| bed.d("manager", args);
+    let address = |name: &str| {
+        let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        bed.docker("manager", &["inspect", "--format", template, name]).ok()
+    };
+    d("network create --subnet 10.78.0.0/24 --ip-range 10.79.0.0/25 off").fails("10.79.0.0/25");
+    let ranged = "--subnet 10.78.0.0/24 --gateway 10.78.0.1 --ip-range 10.78.0.128/25 --aux-address other=10.78.0.129";
+    let _ = d(&format!("network create {ranged} ranged")).ok();
+    let shown = d("network inspect ranged").ok();
+    assert!(shown.contains("\"IPRange\": \"10.78.0.128/25\"") && shown.contains("\"other\": \"10.78.0.129\""), "{shown}");
+    for (name, expected) in [("one", "10.78.0.128"), ("two", "10.78.0.130")] {
+        let _ = d(&format!("run -d --name {name} --network ranged -p 18080-18082:80 busybox:1.28 sleep 100000")).ok();
+        assert_eq!(address(name), expected);
+    }
+    let _ = d("run -d --name three --network ranged --ip 10.78.0.7 -p 18080-18082:80 busybox:1.28 sleep 100000").ok();
+    assert_eq!(address("three"), "10.78.0.7");
+    for (name, port) in [("one", 18080), ("two", 18081), ("three", 18082)] {
+        let ports = d(&format!("port {name}")).ok();
+        assert!(ports.lines().any(|l| l == format!("80/tcp -> 0.0.0.0:{port}")), "{ports}");
+    }
+    let full = d("run --rm -p 18080-18082:80 busybox:1.28 true");
+    assert!(full.code == 125 && full.err.contains("Bind for 0.0.0.0:18080 failed: port is already allocated"), "{}", full.err);
+
+    // Containers that shall not reach each other do not.
+    let _ = d("network create -o com.docker.network.bridge.enable_icc=false apart").ok();
+    for name in ["left", "right"] {
+        let _ = d(&format!("run -d --name {name} --network apart busybox:1.28 sleep 100000")).ok();
+    }
+    assert!(d("exec left ping -c 1 -W 1 right").code != 0);
+
+    // What nobody is on goes, but for what is to be kept.
+    let _ = d("network create --label keep=yes spare").ok();
+    let _ = d("network create waste").ok();
+    let pruned = d("network prune -f --filter label!=keep").ok();
+    assert!(pruned.contains("waste") && !pruned.contains("spare") && !pruned.contains("ranged"), "{pruned}");
+    let _ = d("rm -f one two three left right").ok();
+    let pruned = d("network prune -f").ok();
+    assert!(["spare", "ranged", "apart"].iter().all(|n| pruned.contains(n)), "{pruned}");
+    let left = d("network ls --format {{.Name}}").ok();
+    assert_eq!(left.lines().collect::<std::collections::BTreeSet<_>>(), ["bridge", "host", "none"].into());
+}
+
+#[test]
+fn a_container_may_share_the_network_of_another() {
+    needs!();
+    let bed = bare(77);
+    let d = |args: &str| bed.d("manager", args);
+    let _ = d("network create net").ok();
+    let _ = d("run -d --name other --network net busybox:1.28 sleep 100000").ok();
+    let _ = d("run -d --name owner --hostname lent --network net busybox:1.28 sleep 100000").ok();
+    let _ = d("run -d --name guest --network container:owner busybox:1.28 nc -l -p 9000 -e echo hello").ok();
+    let owner = d("inspect --format {{.ID}} owner").ok();
+    assert_eq!(d("inspect --format {{.HostConfig.NetworkMode}} guest").ok(), format!("container:{owner}"));
+    for file in ["hosts", "resolv.conf", "hostname"] {
+        let read = |name: &str| d(&format!("exec {name} cat /etc/{file}")).ok();
+        assert_eq!(read("guest"), read("owner"), "/etc/{file}");
+    }
+    assert_eq!(d("exec guest hostname").ok(), "lent");
+    // On the loopback device of both, and with the names of the owner's networks.
+    wait("the guest's answer at the owner's loopback", SOON, || {
+        let said = bed.docker("manager", &["exec", "owner", "sh", "-c", "nc -w 1 127.0.0.1 9000 < /dev/null"]);
+        that(said.out.contains("hello"), format!("{}{}", said.out, said.err))
+    });
+    let asks = d("run --rm --network container:owner busybox:1.28 ping -c 1 -W 2 other");
+    assert_eq!(asks.code, 0, "{}{}", asks.out, asks.err);
+    let _ = d("run -d --name third --network container:owner busybox:1.28 sleep 100000").ok();
+    d("network connect net third")
+        .fails("container sharing network namespace with another container or host cannot be connected to any other network");
+    let refused = |args: &str, why: &str| {
+        let run = d(&format!("run --rm {args} busybox:1.28 true"));
+        assert!(run.code == 125 && run.err.contains(why), "{args}: {}", run.err);
+    };
+    refused("--network container:nosuch", "No such container: nosuch");
+    refused("--network container:owner --hostname x", "conflicting options: hostname and the network mode");
+    refused("--network container:owner --dns 1.1.1.1", "conflicting options: dns and the network mode");
+    refused("--network container:owner -p 80:80", "conflicting options: port publishing and the container type network mode");
+    // The daemon's restart leaves both as they are; without its owner it does not start again.
+    bed.kill_daemon("manager");
+    bed.start_daemon("manager");
+    assert_eq!(d("exec third ping -c 1 -W 2 other").code, 0);
+    let _ = d("rm -f third").ok();
+    let _ = d("stop -t 0 owner guest").ok();
+    let lone = d("start guest");
+    assert!(lone.err.contains(&format!("cannot join network of a non running container: {owner}")), "{}", lone.err);
 }

@@ -20,6 +20,11 @@ fn refuse(driver: &str, mode: &str) -> Result<()> {
     if driver == "host" || mode == "host" {
         return Err(invalid("container cannot be disconnected from host network or connected to host network"));
     }
+    if super::shared::target(mode).is_some() {
+        return Err(invalid(
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        ));
+    }
     if driver == "null" || mode == "none" {
         return Err(invalid(
             "container cannot be connected to multiple networks with one of the networks in private (none) mode",

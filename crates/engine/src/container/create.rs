@@ -123,10 +123,11 @@ impl Engine {
                 .map_err(|e| internal(&format!("make the directory of container {name}"), e))?;
         }
         let mut host = request.host.clone();
+        host.network_mode = self.settled_mode(&host.network_mode);
         if host.publish_all {
             for (port, protocol) in config.exposed_ports.iter().filter_map(|p| parse_port(p)) {
                 if !host.ports.iter().any(|p| p.container_port == port && p.protocol == protocol) {
-                    host.ports.push(PortMap { protocol, container_port: port, host_ip: None, host_port: 0 });
+                    host.ports.push(PortMap { protocol, container_port: port, host_ip: None, host_port: 0, host_port_end: 0 });
                 }
             }
         }

@@ -10,6 +10,7 @@ use skep_types::health::Health;
 use skep_types::spec::Seccomp;
 
 use super::network::{endpoint_infos, own_addresses, ports};
+use super::shared::Lender;
 use super::{Container, NO_LOG, Record, etc, files};
 use crate::Engine;
 use crate::error::{Code, EngineError, Result, conflict, internal, invalid};
@@ -95,8 +96,9 @@ impl Engine {
                 container.id
             )));
         }
+        let lender = self.lender(container, &record)?;
         let sandbox = self.join_networks(container, &record).await?;
-        let shim = self.shim_config(container, &record, sandbox.as_ref())?;
+        let shim = self.shim_config(container, &record, sandbox.as_ref(), lender.as_ref())?;
         let _ = std::fs::remove_file(container.dir.join(EXIT_FILE));
         let _ = std::fs::remove_dir_all(&container.bundle);
         std::fs::create_dir_all(&container.bundle)
@@ -143,22 +145,35 @@ impl Engine {
         Ok(())
     }
 
-    fn shim_config(&self, container: &Container, record: &Record, sandbox: Option<&Sandbox>) -> Result<ShimConfig> {
+    /// The host name that a container has.
+    pub(super) fn hostname(&self, container: &Container, record: &Record) -> String {
+        match (record.info.config.hostname.as_str(), record.info.host.network_mode.as_str()) {
+            ("", "host") => self.runtime.facts().hostname,
+            ("", _) => container.id[..12].to_owned(),
+            (name, _) => name.to_owned(),
+        }
+    }
+
+    fn shim_config(
+        &self,
+        container: &Container,
+        record: &Record,
+        sandbox: Option<&Sandbox>,
+        lender: Option<&Lender>,
+    ) -> Result<ShimConfig> {
         let info = &record.info;
         let facts = self.runtime.facts();
         let short = &container.id[..12];
-        let hostname = match (info.config.hostname.as_str(), info.host.network_mode.as_str()) {
-            ("", "host") => facts.hostname.clone(),
-            ("", _) => short.to_owned(),
-            (name, _) => name.to_owned(),
-        };
-        let etc_dir = container.dir.join("etc");
+        let hostname = lender.map_or_else(|| self.hostname(container, record), |l| l.hostname.clone());
+        let etc_dir = lender.map_or_else(|| container.dir.join("etc"), |l| l.etc.clone());
         let addresses: Vec<Ipv4Addr> = sandbox.map(own_addresses).unwrap_or_default();
         // A host without the file has no resolvers to pass on.
         let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let resolv_conf = sandbox.map_or_else(|| host.clone(), |s| s.resolv_conf(&host));
-        etc::write(&etc_dir, info, &hostname, &addresses, &resolv_conf)
-            .map_err(|e| internal(&format!("write the /etc files of container {short}"), e))?;
+        if lender.is_none() {
+            etc::write(&etc_dir, info, &hostname, &addresses, &resolv_conf)
+                .map_err(|e| internal(&format!("write the /etc files of container {short}"), e))?;
+        }
         let mut mounts = info.mounts.clone();
         for name in ["hosts", "hostname", "resolv.conf"] {
             let destination = format!("/etc/{name}");
@@ -183,7 +198,7 @@ impl Engine {
             host: &info.host,
             hostname: &hostname,
             rootfs: rootfs.display().to_string(),
-            netns: sandbox.map(|s| s.netns.to_str().unwrap_or_default()),
+            netns: sandbox.map(|s| &s.netns).or(lender.and_then(|l| l.netns.as_ref())).map(|p| p.to_str().unwrap_or_default()),
             mounts: &mounts,
             cgroup_parent: &self.config.cgroup_parent,
             cgroup_v2: facts.cgroup_version == 2,

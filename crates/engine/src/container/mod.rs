@@ -14,6 +14,7 @@ mod pause;
 mod reach;
 mod remove;
 mod rename;
+mod shared;
 mod stop;
 mod usage;
 

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use skep_types::container::{CreateContainer, EndpointInfo, NetworkJoin, PortMap};
 
-use super::{Container, Record};
+use super::{Container, Record, shared};
 use crate::Engine;
 use crate::error::{Code, EngineError, Result, invalid};
 use crate::net::{self, DnsOptions, NetError, NetworkRequest, Sandbox, SandboxRequest};
@@ -53,8 +53,8 @@ impl Engine {
     /// Refuses networks that do not exist, before anything is made.
     pub(super) fn check_networks(&self, request: &CreateContainer) -> Result<()> {
         let mode = mode(&request.host.network_mode);
-        if mode.starts_with("container:") {
-            return Err(EngineError::new(Code::Unimplemented, "--network container:… is not built yet"));
+        if shared::target(mode).is_some() {
+            return shared::check(request);
         }
         if matches!(mode, "host" | "none") {
             if !request.host.ports.is_empty() && mode == "none" {
@@ -69,7 +69,7 @@ impl Engine {
     pub(super) async fn join_networks(&self, container: &Container, record: &Record) -> Result<Option<Sandbox>> {
         let info = &record.info;
         let mode = mode(&info.host.network_mode);
-        if mode == "host" {
+        if mode == "host" || shared::target(mode).is_some() {
             return Ok(None);
         }
         let mut joins = record.networks.clone();
@@ -114,6 +114,7 @@ fn port_request(port: &PortMap) -> net::PortMap {
         protocol: port.protocol,
         host_ip: port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED),
         host_port: port.host_port,
+        host_port_end: port.host_port_end,
         container_port: port.container_port,
     }
 }
@@ -125,6 +126,7 @@ pub(super) fn ports(sandbox: &Sandbox) -> Vec<PortMap> {
         container_port: p.container_port,
         host_ip: (!p.host_ip.is_unspecified()).then_some(p.host_ip),
         host_port: p.host_port,
+        host_port_end: 0,
     };
     sandbox.ports.iter().map(shown).collect()
 }

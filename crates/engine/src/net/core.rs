@@ -180,6 +180,9 @@ impl Core {
         };
         let gateway = spec.gateway.or_else(|| subnet.nth(1)).filter(|g| subnet.contains(*g));
         let gateway = gateway.ok_or_else(|| NetError::Invalid(format!("invalid gateway for subnet {subnet}")))?;
+        if let Some(range) = spec.ip_range.filter(|r| r.prefix < subnet.prefix || !subnet.contains(r.network().addr)) {
+            return Err(NetError::Invalid(format!("invalid network config: ip-range {range} is not in subnet {subnet}")));
+        }
         let id = new_id()?;
         let link = match spec.options.get("com.docker.network.bridge.name") {
             Some(link) if link.is_empty() || link.len() > 15 || link.contains('/') => {

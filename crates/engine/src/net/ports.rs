@@ -1,6 +1,7 @@
 //! Choosing and reserving ports of the host.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
 
 use skep_netplan::Ns;
 use skep_types::spec::Protocol;
@@ -9,7 +10,7 @@ use super::core::Core;
 use super::{NetError, PortMap};
 
 /// Ports that the manager chooses from (the host's own dynamic range in Linux' default set-up, as Docker does).
-const DYNAMIC: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+const DYNAMIC: RangeInclusive<u16> = 32_768..=60_999;
 
 fn clash(a: &PortMap, b: &PortMap) -> bool {
     let same = a.protocol == b.protocol && a.host_port == b.host_port;
@@ -21,9 +22,16 @@ impl Core {
     pub(super) fn reserve(&self, wanted: &[PortMap]) -> Result<Vec<PortMap>, NetError> {
         let mut taken: Vec<PortMap> = self.sandboxes.values().flat_map(|s| s.ports.iter().copied()).collect();
         taken.extend(self.mesh_ports());
+        let none = || NetError::Invalid("all dynamic host ports are in use".to_owned());
         let mut out = Vec::new();
         for map in wanted {
-            let map = if map.host_port == 0 { self.choose(map, &taken)? } else { self.check(map, &taken)? };
+            let range = map.host_port..=map.host_port_end;
+            let map = match map.host_port {
+                0 => self.choose(map, DYNAMIC, &taken).ok_or_else(none)?,
+                _ if range.is_empty() => self.check(map, &taken)?,
+                // The error of the first one tells why, as much as any.
+                _ => self.choose(map, range, &taken).map_or_else(|| self.check(map, &taken), Ok)?,
+            };
             taken.push(map);
             out.push(map);
         }
@@ -36,6 +44,7 @@ impl Core {
             protocol: p.protocol,
             host_ip: Ipv4Addr::UNSPECIFIED,
             host_port: p.published,
+            host_port_end: 0,
             container_port: p.target,
         })
     }
@@ -51,11 +60,11 @@ impl Core {
         Ok(*map)
     }
 
-    fn choose(&self, map: &PortMap, taken: &[PortMap]) -> Result<PortMap, NetError> {
-        let with = |host_port| PortMap { host_port, ..*map };
+    /// The first free port of a range.
+    fn choose(&self, map: &PortMap, mut range: RangeInclusive<u16>, taken: &[PortMap]) -> Option<PortMap> {
+        let with = |host_port| PortMap { host_port, host_port_end: 0, ..*map };
         let free = |map: &PortMap| !taken.iter().any(|other| clash(map, other)) && !self.busy(map);
-        let none = || NetError::Invalid("all dynamic host ports are in use".to_owned());
-        DYNAMIC.map(with).find(free).ok_or_else(none)
+        range.by_ref().map(with).find(free)
     }
 
     /// Whether a process of the host has the port: translation would silently take its traffic.

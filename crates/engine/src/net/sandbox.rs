@@ -210,6 +210,7 @@ impl Core {
         let on = self.sandboxes.values().flat_map(|s| &s.endpoints).filter(|e| e.network_id == network.id);
         let mut taken: BTreeSet<Ipv4Addr> = on.map(|e| e.address).collect();
         taken.insert(gateway);
+        taken.extend(network.spec.auxiliary.values().filter(|a| wanted.address != Some(**a)));
         let range = network.spec.ip_range.unwrap_or(subnet);
         let address = ipam::address(subnet, range, &taken, wanted.address)?;
         let net = Ipv4Net::new(address, subnet.prefix);

@@ -47,6 +47,9 @@ pub struct LocalNetworkSpec {
     /// Part of the subnet that addresses are drawn from.
     #[serde(default)]
     pub ip_range: Option<Ipv4Net>,
+    /// Addresses that others have, by whatever name: no container gets them by chance.
+    #[serde(default)]
+    pub auxiliary: BTreeMap<String, Ipv4Addr>,
     /// Nothing in, nothing out.
     #[serde(default)]
     pub internal: bool,
@@ -92,6 +95,9 @@ pub struct PortMap {
     pub host_ip: Ipv4Addr,
     /// Port of the host; 0 lets the manager choose.
     pub host_port: u16,
+    /// Last of several ports of the host that will do; 0 if only that one does.
+    #[serde(default)]
+    pub host_port_end: u16,
     /// Port of the container.
     pub container_port: u16,
 }

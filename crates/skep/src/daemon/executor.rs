@@ -238,6 +238,7 @@ impl EngineExecutor {
             container_port: p.target,
             host_ip: None,
             host_port: p.published,
+            host_port_end: 0,
         });
         let seconds = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
         // A task without networks and without published ports lives on the default bridge, as in Docker.
