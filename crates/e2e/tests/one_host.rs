@@ -221,7 +221,7 @@ fn bad_input_is_refused_and_changes_nothing() {
         (&["volume", "inspect", "nosuch"], 1, "get nosuch: no such volume"),
         (&["network", "rm", "bridge"], 1, "bridge is a pre-defined network and cannot be removed"),
         (&["network", "create", "-d", "macvlan", "x"], 1, "is not built yet"),
-        (&["cp", "taken:/etc/passwd", "-"], 1, "is not built yet"),
+        (&["cp", "taken:/nosuch", "-"], 1, "Could not find the file /nosuch in container taken"),
         (&["service", "ls"], 1, "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\""),
         (&["swarm", "leave"], 1, "This node is not part of a swarm"),
     ] {
@@ -240,7 +240,7 @@ fn bad_input_is_refused_and_changes_nothing() {
         ("/containers/create", format!(r#"{{"Image": "{}"}}"#, "x".repeat(5 << 20)), 400, "too large"),
         ("/v1.10/info", String::new(), 400, "client version 1.10 is too old"),
         ("/v1.99/info", String::new(), 400, "client version 1.99 is too new"),
-        ("/containers/taken/pause", String::new(), 501, "is not built yet"),
+        ("/plugins/pull", String::new(), 501, "is not built yet"),
     ] {
         let (got, answer) = post(&bed, path, &body);
         assert_eq!(got, status, "{path}: {answer}");
