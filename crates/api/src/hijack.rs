@@ -1,5 +1,7 @@
 //! Connections that become raw streams: attach and exec.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,6 +13,8 @@ use tokio::sync::mpsc;
 use crate::Stdio;
 use crate::version::Version;
 
+/// How long a client may take to close its side once it has all the output.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Largest piece read from a client at once.
 const CHUNK: usize = 32 << 10;
 
@@ -101,11 +105,9 @@ pub(crate) async fn carry(io: TokioIo<Upgraded>, stdio: Stdio, tty: bool, take_i
                     let _ = send(&input, take_input, None).await;
                     return;
                 }
-                Ok(n) => {
-                    if send(&input, take_input, Some(chunk[..n].to_vec())).await.is_err() {
-                        return;
-                    }
-                }
+                // What comes when nobody takes it any more is read all the same: a connection that is closed with bytes unread
+                // tells the client of a failure.
+                Ok(n) => drop(send(&input, take_input, Some(chunk[..n].to_vec())).await),
             }
         }
     });
@@ -116,7 +118,10 @@ pub(crate) async fn carry(io: TokioIo<Upgraded>, stdio: Stdio, tty: bool, take_i
     }
     // A client that is gone needs no farewell.
     let _ = write.shutdown().await;
-    reader.abort();
+    let stop = reader.abort_handle();
+    if tokio::time::timeout(FAREWELL, reader).await.is_err() {
+        stop.abort();
+    }
 }
 
 async fn send(input: &mpsc::Sender<Option<Vec<u8>>>, take: bool, data: Option<Vec<u8>>) -> Result<(), ()> {

@@ -15,7 +15,7 @@ use crate::listen::serve_connection;
 use crate::router::router;
 
 /// Calls on the container itself.
-const CALLS: [(Method, &str); 10] = [
+const CALLS: [(Method, &str); 12] = [
     (Method::GET, "json"),
     (Method::GET, "logs"),
     (Method::GET, "top"),
@@ -26,6 +26,9 @@ const CALLS: [(Method, &str); 10] = [
     (Method::POST, "exec"),
     (Method::POST, "attach"),
     (Method::POST, "resize"),
+    (Method::POST, "wait"),
+    // Who is attached passes signals on.
+    (Method::POST, "kill"),
 ];
 /// Calls on an exec of it.
 const OF_EXEC: [(Method, &str); 3] = [(Method::POST, "start"), (Method::POST, "resize"), (Method::GET, "json")];
@@ -72,6 +75,7 @@ mod tests {
     fn nothing_leads_to_another_container() {
         let to = |method: Method, path: &str| lead(&method, path, "abc", |id| id == "own");
         assert_eq!(to(Method::POST, "/containers/other/exec").as_deref(), Some("/containers/abc/exec"));
+        assert_eq!(to(Method::POST, "/containers/other/wait").as_deref(), Some("/containers/abc/wait"));
         assert_eq!(to(Method::PUT, "/containers/web.1/archive").as_deref(), Some("/containers/abc/archive"));
         assert_eq!(to(Method::POST, "/exec/own/start").as_deref(), Some("/exec/own/start"));
         for (method, path) in [

@@ -12,6 +12,7 @@ use skep_playground::host::Host;
 use skep_playground::swarm::{Playground, down, host_names};
 use tokio::runtime::Runtime;
 
+use crate::client::Client;
 use crate::{Run, images, that, wait};
 
 /// How long anything may take that has no limit of its own: generous, for machines with little to spare.
@@ -37,6 +38,7 @@ pub struct Bed {
     /// The hosts and their wires.
     pub playground: Playground,
     runtime: Runtime,
+    client: Client,
     /// Held until everything is cleaned up: fields are dropped after [`Bed`] itself.
     _place: File,
 }
@@ -91,7 +93,7 @@ impl Bed {
             .block_on(Playground::up(place, &host_names(hosts), flags))
             .unwrap_or_else(|e| panic!("bring the hosts up: {e}"));
         half.0 = None;
-        Self { playground, runtime, _place: claimed }
+        Self { playground, runtime, client: Client::Docker, _place: claimed }
     }
 
     /// Hosts in a swarm, the first `managers` of them managers, all of them ready.
@@ -154,7 +156,7 @@ impl Bed {
         self.playground.host(name).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// Runs the docker CLI against a host's daemon.
+    /// Runs the client, the stock one unless the test chose another, against a host's daemon.
     #[must_use]
     pub fn docker(&self, host: &str, args: &[&str]) -> Run {
         Run::of(&mut self.command(host, args))
@@ -166,19 +168,33 @@ impl Bed {
         self.docker(host, &args.split_whitespace().collect::<Vec<_>>())
     }
 
-    /// The docker CLI's command for a host's daemon.
+    /// With another client for what a test types.
+    #[must_use]
+    pub fn by(self, client: Client) -> Self {
+        let mut bed = self;
+        bed.client = client;
+        bed
+    }
+
+    /// The client's command for a host's daemon.
     #[must_use]
     pub fn command(&self, host: &str, args: &[&str]) -> Command {
-        self.client(Command::new("docker"), host, args)
+        self.command_of(self.client, host, args)
     }
 
-    /// The same for `skep`.
+    /// The same for `skep`, whichever client the test types.
     #[must_use]
     pub fn skep_command(&self, host: &str, args: &[&str]) -> Command {
-        self.client(Command::new(&self.playground.place.binary), host, args)
+        self.command_of(Client::Skep, host, args)
     }
 
-    fn client(&self, mut command: Command, host: &str, args: &[&str]) -> Command {
+    /// The command of a client for a host's daemon.
+    #[must_use]
+    pub fn command_of(&self, client: Client, host: &str, args: &[&str]) -> Command {
+        let mut command = match client {
+            Client::Docker => Command::new("docker"),
+            Client::Skep => Command::new(&self.playground.place.binary),
+        };
         let socket = self.host(host).socket(&self.playground.place);
         command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
         // The user's own file must not change what is tested.

@@ -30,10 +30,7 @@ impl Client {
     /// Its command for a host's daemon.
     #[must_use]
     pub fn command(self, bed: &Bed, host: &str, args: &[&str]) -> Command {
-        match self {
-            Self::Docker => bed.command(host, args),
-            Self::Skep => bed.skep_command(host, args),
-        }
+        bed.command_of(self, host, args)
     }
 
     /// Runs it against a host's daemon.

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::{that, wait, web};
 use skep_testkit::images;
 
@@ -28,7 +29,17 @@ fn addresses(text: &str) -> BTreeSet<String> {
 #[test]
 fn services_find_each_other() {
     needs!();
-    let bed = Bed::swarm(27, 3, 1);
+    services_find_each_other_by(Client::Docker, 27);
+}
+
+#[test]
+fn services_find_each_other_by_skep() {
+    needs!();
+    services_find_each_other_by(Client::Skep, 118);
+}
+
+fn services_find_each_other_by(client: Client, number: u8) {
+    let bed = Bed::swarm(number, 3, 1).by(client);
     bed.load_demo("whoami:1.0", "1.0");
     bed.load(busybox());
     let m = |args: &str| bed.d("manager", args);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use skep_e2e::bed::{Bed, LONG, Live};
+use skep_e2e::client::Client;
 use skep_e2e::{that, wait};
 
 use crate::modes::with_busybox;
@@ -17,7 +18,17 @@ fn by_host(bed: &Bed, live: &[Live]) -> BTreeMap<&'static str, usize> {
 #[test]
 fn placement_and_maintenance() {
     needs!();
-    let bed = Bed::swarm(73, 3, 1);
+    placement_and_maintenance_by(Client::Docker, 73);
+}
+
+#[test]
+fn placement_and_maintenance_by_skep() {
+    needs!();
+    placement_and_maintenance_by(Client::Skep, 117);
+}
+
+fn placement_and_maintenance_by(client: Client, number: u8) {
+    let bed = Bed::swarm(number, 3, 1).by(client);
     bed.load_demo("ws:1.0", "1.0");
     let m = |args: &str| bed.d("manager", args);
     let run = |name: &str, n: usize, options: &[&str]| {

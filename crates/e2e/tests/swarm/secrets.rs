@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::{Run, that, wait};
 use skep_testkit::images;
 
@@ -36,7 +37,17 @@ fn found_in(dir: &Path) -> String {
 #[test]
 fn a_secret_reaches_its_tasks_and_no_disk() {
     needs!();
-    let bed = Bed::swarm(66, 3, 1);
+    a_secret_reaches_its_tasks_and_no_disk_by(Client::Docker, 66);
+}
+
+#[test]
+fn a_secret_reaches_its_tasks_and_no_disk_by_skep() {
+    needs!();
+    a_secret_reaches_its_tasks_and_no_disk_by(Client::Skep, 116);
+}
+
+fn a_secret_reaches_its_tasks_and_no_disk_by(client: Client, number: u8) {
+    let bed = Bed::swarm(number, 3, 1).by(client);
     let image = images::busybox().unwrap_or_else(|| panic!("no busybox on this machine"));
     bed.load(images::archive(&image, "busybox:1.28"));
     let d = |args: &str| bed.d("manager", args);

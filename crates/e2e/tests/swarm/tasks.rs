@@ -59,12 +59,12 @@ fn tasks_are_reached_wherever_they_run() {
         }
         // Input of some size, to its end.
         let mut exec = bed.skep_command(manager, &["service", "exec", "-i", "web.3", "sha256sum"]);
-        let mut child = exec.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
+        let mut child = exec.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
         let bytes = vec![b'x'; 3 << 20];
         child.stdin.take().expect("a pipe").write_all(&bytes).expect("taken");
         let done = child.wait_with_output().expect("ended");
         let sum = Run::of(Command::new("sh").args(["-c", "head -c 3145728 /dev/zero | tr '\\0' x | sha256sum"])).ok();
-        assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), sum);
+        assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), sum, "{done:?}");
         // A terminal of the user's size.
         let typed = Client::Skep.typed(&bed, manager, "service exec -it web.1 stty size").ok();
         assert!(typed.contains("33 77"), "{typed:?}");
@@ -82,6 +82,17 @@ fn tasks_are_reached_wherever_they_run() {
         let stats = s(&["service", "stats", "--no-stream", "--format", "{{.Name}}@{{.Node}} {{.PIDs}}", "web"]).ok();
         assert_eq!(stats.lines().filter(|l| l.ends_with(" 1")).count(), 3, "{stats}");
     }
+    // What a task says from now on, until the user has heard enough.
+    let talk = "while true; do echo tick; sleep 0.2; done";
+    d(&["service", "create", "--name", "talk", "busybox", "sh", "-c", talk]);
+    let mut attach = bed.skep_command("worker1", &["service", "attach", "--sig-proxy=false", "talk"]);
+    let mut child = attach.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
+    let mut heard = [0u8; 10];
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut heard).expect("it talks");
+    assert_eq!(&heard, b"tick\ntick\n");
+    child.kill().expect("it was there");
+    let _ = child.wait();
+    assert_eq!(bed.running("manager", "talk").len(), 1);
     // Only managers know the tasks.
     assert_eq!(bed.skep("worker2", &["service", "exec", "web", "true"]).code, 1);
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::load::Load;
 use skep_e2e::{images, that, wait, web};
 
@@ -126,7 +127,17 @@ fn two_leaders_in_a_row_die_in_the_middle_of_an_update() {
 #[test]
 fn an_operators_day_of_updates() {
     needs!();
-    let bed = Bed::swarm(78, 3, 1);
+    an_operators_day_of_updates_by(Client::Docker, 78);
+}
+
+#[test]
+fn an_operators_day_of_updates_by_skep() {
+    needs!();
+    an_operators_day_of_updates_by(Client::Skep, 119);
+}
+
+fn an_operators_day_of_updates_by(client: Client, number: u8) {
+    let bed = Bed::swarm(number, 3, 1).by(client);
     for version in ["1.0", "2.0", "3.0"] {
         bed.load(images::checked(&format!("nginx:{version}"), version));
     }

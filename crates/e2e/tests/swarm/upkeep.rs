@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::load::Load;
 use skep_e2e::{images, that, wait, web};
 
@@ -14,7 +15,17 @@ use crate::needs;
 #[test]
 fn a_node_that_joins_gets_what_every_node_has_and_managers_may_only_manage() {
     needs!();
-    let bed = Bed::bare(83, 3, &[]);
+    a_node_that_joins_gets_what_every_node_has_and_managers_may_only_manage_by(Client::Docker, 83);
+}
+
+#[test]
+fn a_node_that_joins_gets_what_every_node_has_and_managers_may_only_manage_by_skep() {
+    needs!();
+    a_node_that_joins_gets_what_every_node_has_and_managers_may_only_manage_by(Client::Skep, 120);
+}
+
+fn a_node_that_joins_gets_what_every_node_has_and_managers_may_only_manage_by(client: Client, number: u8) {
+    let bed = Bed::bare(number, 3, &[]).by(client);
     bed.load_demo("ws:1.0", "1.0");
     let m = |args: &str| bed.d("manager", args);
     let own = bed.address("manager");

@@ -297,5 +297,9 @@ pub(crate) async fn exec(app: &App, m: &Matches) -> Result<u8, Failure> {
         return Ok(0);
     }
     let done = client.call("GET", &format!("/exec/{id}/json"), None).await?;
-    Ok(u8::try_from(done["ExitCode"].as_i64().unwrap_or(0)).unwrap_or(255))
+    match done["ExitCode"].as_i64() {
+        Some(code) => Ok(u8::try_from(code).unwrap_or(255)),
+        // A daemon notes the code before it ends the output.
+        None => Err(Failure::new(format!("the connection to the command in {} broke: it may still run there", m.arg(0)))),
+    }
 }
