@@ -90,8 +90,8 @@ pub(crate) async fn copy(app: &App, m: &Matches) -> Result<u8, Failure> {
     match (side(from), side(to)) {
         (Side::Inside(..), Side::Inside(..)) => Err(Failure::new("copying between containers is not supported")),
         (Side::Here(_), Side::Here(_)) => Err(Failure::new("must specify at least one container source")),
-        (Side::Inside(container, path), Side::Here(here)) => copy_out(&client, m, container, path, here).await,
-        (Side::Here(here), Side::Inside(container, path)) => copy_in(&client, m, here, container, path).await,
+        (Side::Inside(container, path), Side::Here(here)) => copy_out(client, m, container, path, here).await,
+        (Side::Here(here), Side::Inside(container, path)) => copy_in(client, m, here, container, path).await,
     }
 }
 

@@ -115,12 +115,12 @@ pub(super) async fn stats(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let named = !m.args().is_empty();
     let once = m.on("no-stream");
-    let mut names = chosen(&client, m).await?;
-    let mut before = look(&client, &names, named).await?;
+    let mut names = chosen(client, m).await?;
+    let mut before = look(client, &names, named).await?;
     let watch = async {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            let now = look(&client, &names, named && once).await?;
+            let now = look(client, &names, named && once).await?;
             let shown = names.iter().filter_map(|n| Some((n, before.get(n).or_else(|| now.get(n))?, now.get(n)?)));
             let rows = shown.map(|(name, b, n)| row(name, b, n, m.on("no-trunc"))).collect();
             let list = List { table: TABLE, quiet: "{{.ID}}", columns: COLUMNS, rows };
@@ -130,7 +130,7 @@ pub(super) async fn stats(app: &App, m: &Matches) -> Result<u8, Failure> {
                 return Ok(0);
             }
             before = now;
-            names = chosen(&client, m).await?;
+            names = chosen(client, m).await?;
         }
     };
     tokio::select! {
