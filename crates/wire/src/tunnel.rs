@@ -39,11 +39,12 @@ pub fn stream(mut incoming: TunnelStream, out: mpsc::Sender<TunnelMessage>) -> D
             }
         };
         let receive = async {
+            let mut heard = true;
             while let Some(message) = incoming.next().await {
                 match message {
                     TunnelMessage::Begin { .. } => {}
-                    TunnelMessage::Data(bytes) if write.write_all(&bytes.0).await.is_err() => return false,
-                    TunnelMessage::Data(_) => {}
+                    // Who does not listen any more may have said something that is still on its way.
+                    TunnelMessage::Data(bytes) => heard = heard && write.write_all(&bytes.0).await.is_ok(),
                     TunnelMessage::End => return write.shutdown().await.is_ok(),
                 }
             }
@@ -91,6 +92,22 @@ mod tests {
         there.write_all(b"well").await.expect("taken");
         drop(there);
         assert_eq!(asking.await.expect("no panic"), b"well");
+    }
+
+    #[tokio::test]
+    async fn the_last_words_of_one_that_does_not_listen_are_heard() {
+        let (mut here, mut there) = pair();
+        there.write_all(b"enough").await.expect("taken");
+        drop(there);
+        // More than waits anywhere on the way.
+        let asking = tokio::spawn(async move {
+            let (mut read, mut write) = tokio::io::split(&mut here);
+            let mut answer = Vec::new();
+            let (_, read) = tokio::join!(write.write_all(&[7; 16 * BUFFER]), read.read_to_end(&mut answer));
+            read.expect("an end");
+            answer
+        });
+        assert_eq!(asking.await.expect("no panic"), b"enough");
     }
 
     #[tokio::test]
