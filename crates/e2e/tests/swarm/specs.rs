@@ -49,11 +49,12 @@ fn wrong() -> Vec<Case> {
             400,
             "!label skep.restart is no option of a service: those that begin with skep. are skep.restart.backoff, skep.update.deadline",
         ),
+        ("TaskTemplate.ContainerSpec.Privileges.AppArmor.Mode", json!("mine"), 400, "!invalid AppArmor mode: \"mine\""),
         (
-            "TaskTemplate.ContainerSpec.Privileges.AppArmor.Mode",
-            json!("disabled"),
+            "TaskTemplate.ContainerSpec.Privileges.SELinuxContext",
+            json!({"Disable": true}),
             501,
-            "ContainerSpec.Privileges.AppArmor = disabled is not built yet in Skep",
+            "ContainerSpec.Privileges.SELinuxContext is not built yet in Skep",
         ),
         (
             "TaskTemplate.ContainerSpec.Ulimits",

@@ -258,6 +258,7 @@ fn stacks_of_real_software() {
 
         let _ = deploy("app", CALCULATOR);
         bed.await_running("manager", "app_calculator", 3, LONG);
+        bed.await_running("manager", "app_redis", 1, LONG);
         assert_eq!(m("stack ls --format {{.Name}}={{.Services}}").ok(), "app=2\nwordpress=2");
         let listed = m("stack services app --format {{.Name}}={{.Replicas}}").ok();
         assert_eq!(listed, "app_calculator=3/3\napp_redis=1/1");
