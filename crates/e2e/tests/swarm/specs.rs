@@ -124,7 +124,6 @@ fn wrong() -> Vec<Case> {
             400,
             "!ContainerSpec: Retries in HealthConfig cannot be negative",
         ),
-        ("TaskTemplate.ContainerSpec.Init", json!(true), 501, "--init is not built yet in Skep"),
         ("TaskTemplate.Resources.Limits.NanoCPUs", json!(500_000), 400, "!invalid cpu value 0.0005: Must be at least 0.001"),
         ("TaskTemplate.Resources.Limits.NanoCPUs", json!(-1), 400, "!invalid cpu value -1e-09: Must be at least 0.001"),
         ("TaskTemplate.Resources.Reservations.NanoCPUs", json!(1), 400, "!invalid cpu value 1e-09: Must be at least 0.001"),
