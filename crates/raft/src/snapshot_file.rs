@@ -109,6 +109,18 @@ impl Write for Writer {
     }
 }
 
+/// Which key seals the snapshot `name`; none where that is no snapshot.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn sealed_by(storage: &dyn Storage, name: &str) -> io::Result<Option<KeyId>> {
+    let mut head = [0; HEAD];
+    let n = storage.open(name)?.read_at(0, &mut head)?;
+    let mut id = [0; 8];
+    id.copy_from_slice(&head[12..20]);
+    Ok((n == HEAD && head[..8] == MAGIC).then_some(KeyId(id)))
+}
+
 /// An open snapshot. It stays readable when its file is replaced.
 #[derive(Debug)]
 pub(crate) struct SnapshotFile {

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::SnapshotMeta;
-use crate::keys::{Key, KeyRing};
+use crate::keys::{Key, KeyId, KeyRing};
 use crate::machine::SnapshotFn;
-use crate::snapshot_file::{SnapshotFile, Writer};
+use crate::snapshot_file::{self, SnapshotFile, Writer};
 use crate::storage::blocking;
 use crate::{LogError, Storage};
 
@@ -114,6 +114,17 @@ impl Snapshots {
         old.sort_unstable();
         let surplus = old.len().saturating_sub(keep);
         old.iter().take(surplus).try_for_each(|name| self.storage.remove(name))
+    }
+
+    /// Removes older ones that another key than `key` seals: nobody will have it.
+    fn prune_others(&self, key: KeyId) -> io::Result<()> {
+        let old = self.storage.list("")?.into_iter().filter(|n| n.starts_with(OLD));
+        for name in old {
+            if snapshot_file::sealed_by(&*self.storage, &name)? != Some(key) {
+                self.storage.remove(&name)?;
+            }
+        }
+        self.storage.sync_dir("")
     }
 
     pub(crate) fn keys(&self) -> KeyRing {
@@ -222,16 +233,17 @@ impl Snapshots {
             }
         }
         let _turn = self.installing.lock().await;
-        let Some(old) = self.current().filter(|h| h.key() != key.id()) else { return Ok(()) };
         let (me, keys) = (self.clone(), self.keys());
+        let Some(old) = self.current().filter(|h| h.key() != key.id()) else {
+            // It was made since the key changed, or a crash came before the older ones were removed.
+            return blocking(&self.storage, move || me.prune_others(key.id())).await;
+        };
         let h = blocking(&self.storage, move || {
             let mut w = Writer::create(&*me.storage, RESEALED, &key, &old.meta)?;
             io::copy(&mut old.reader(), &mut w)?;
             w.finish()?;
             me.storage.rename(RESEALED, CURRENT)?;
-            // Nobody will have the key of the older ones.
-            me.prune(0)?;
-            me.storage.sync_dir("")?;
+            me.prune_others(keys.current.id())?;
             SnapshotFile::open(&me.storage, CURRENT, &keys).map_err(io::Error::other)
         })
         .await?;
