@@ -20,6 +20,7 @@ const NEEDS: &[Need] = &[
     Need { programs: &["docker-registry"], packages: &["docker-registry"], why: "a registry to pull from" },
     Need { programs: &["ip"], packages: &["iproute2"], why: "looking at networks" },
     Need { programs: &["nft"], packages: &["nftables"], why: "looking at rules" },
+    Need { programs: &["tcpdump"], packages: &["tcpdump"], why: "looking at what passes a wire" },
     Need { programs: &[], packages: &["libfaketime"], why: "hosts with other clocks" },
     Need { programs: &["mkfs.ext4"], packages: &["e2fsprogs"], why: "disks that can be slow" },
     Need { programs: &["script"], packages: &["bsdutils"], why: "a terminal to type into" },

@@ -11,6 +11,7 @@ use skep_types::control::{Code, ControlRequest, ControlResponse};
 use skep_types::host::LocalNetworkInfo;
 use skep_types::object::Network;
 use skep_types::spec::{Labels, NetworkSpec};
+use skep_types::wireguard;
 use std::sync::Arc;
 
 use crate::body::JsonBody;
@@ -203,7 +204,7 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
         if ip_range.is_some() || !auxiliary.is_empty() {
             return Err(Failure::unbuilt("an ip-range or auxiliary addresses of a network of the swarm"));
         }
-        if let Some(option) = options.keys().next() {
+        if let Some(option) = options.keys().find(|o| *o != wireguard::OPTION) {
             return Err(Failure::unbuilt(format!("the network option {option}")));
         }
         let spec = NetworkSpec { name, labels, subnet, gateway, internal, attachable, ingress, options };

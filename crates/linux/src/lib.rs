@@ -12,3 +12,4 @@ pub mod runtime;
 pub mod seccomp;
 pub mod shim;
 mod usage;
+pub mod wireguard;

@@ -52,7 +52,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
         addr: Some(underlay(own)),
         ingress_addr: Some(ingress(own)),
         data_path_port: 4789,
-        peers: peers.map(|n| Peer { node: node(n), addr: underlay(n), ingress_addr: ingress(n) }).collect(),
+        peers: peers.map(|n| Peer { node: node(n), addr: underlay(n), ingress_addr: ingress(n), wireguard: None }).collect(),
         networks: vec![View::new(OverlayView {
             id: OVERLAY,
             name: "net".to_owned(),
@@ -60,6 +60,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
             subnet: "10.0.1.0/24".parse().unwrap(),
             gateway: overlay(1),
             internal: false,
+            encrypted: false,
             endpoints: tasks
                 .iter()
                 .map(|t| OverlayEndpoint {

@@ -5,9 +5,11 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use skep_types::wireguard::PublicKey;
+
 use crate::nft::delta::{self, NftOp};
 use crate::nft::{Family, Table};
-use crate::state::{Address, FdbEntry, Link, LinkKind, Mac, MarkRule, NetnsState, Route};
+use crate::state::{Address, FdbEntry, Link, LinkKind, Mac, NetnsState, Route, Rule};
 
 /// One change of one network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,13 +17,15 @@ pub enum Step {
     /// Deletes a table.
     DelTable(Family, String),
     /// Deletes a routing rule.
-    DelRule(MarkRule),
+    DelRule(Rule),
     /// Deletes a route.
     DelRoute(Route),
     /// Deletes a forwarding entry.
     DelFdb(String, Mac, FdbEntry),
     /// Deletes a neighbour.
     DelNeighbour(String, Ipv4Addr),
+    /// Deletes a peer of a WireGuard link.
+    DelPeer(String, Ipv4Addr, PublicKey),
     /// Deletes an address.
     DelAddress(Address),
     /// Deletes a link.
@@ -40,10 +44,12 @@ pub enum Step {
     SetNeighbour(String, Ipv4Addr, Mac),
     /// Adds or replaces a forwarding entry.
     SetFdb(String, Mac, FdbEntry),
+    /// Adds a peer to a WireGuard link: its address and key.
+    SetPeer(String, Ipv4Addr, PublicKey),
     /// Adds or replaces a route.
     AddRoute(Route),
     /// Adds a routing rule.
-    AddRule(MarkRule),
+    AddRule(Rule),
     /// Changes a table in one atomic batch.
     Nft(Family, String, Vec<NftOp>),
 }
@@ -93,6 +99,9 @@ fn deletions(applied: &NetnsState, wanted: &NetnsState, fresh: &BTreeSet<&str>, 
     for (dev, addr) in applied.neighbours.keys().filter(|key| stays(&key.0) && !wanted.neighbours.contains_key(key)) {
         steps.push(Step::DelNeighbour(dev.clone(), *addr));
     }
+    // one that has another key now is another peer
+    let peers = applied.wireguard.iter().filter(|(key, old)| stays(&key.0) && wanted.wireguard.get(key) != Some(old));
+    steps.extend(peers.map(|((dev, addr), key)| Step::DelPeer(dev.clone(), *addr, *key)));
     let addresses = applied.addresses.difference(&wanted.addresses).filter(|a| stays(&a.dev));
     steps.extend(addresses.cloned().map(Step::DelAddress));
     // ports before their bridge; a link that is given is only forgotten
@@ -130,6 +139,8 @@ fn additions(applied: &NetnsState, wanted: &NetnsState, fresh: &BTreeSet<&str>, 
     for (key, entry) in wanted.fdb.iter().filter(|(k, v)| new(&k.0) || applied.fdb.get(k) != Some(v)) {
         steps.push(Step::SetFdb(key.0.clone(), key.1, *entry));
     }
+    let peers = wanted.wireguard.iter().filter(|(k, v)| new(&k.0) || applied.wireguard.get(k) != Some(v));
+    steps.extend(peers.map(|((dev, addr), key)| Step::SetPeer(dev.clone(), *addr, *key)));
     let routes = wanted.routes.iter().filter(|r| new(&r.dev) || !applied.routes.contains(r));
     steps.extend(routes.cloned().map(Step::AddRoute));
     steps.extend(wanted.rules.difference(&applied.rules).cloned().map(Step::AddRule));
@@ -152,6 +163,12 @@ pub fn absorb(applied: &mut NetnsState, step: &Step) {
         }
         Step::DelNeighbour(dev, addr) => {
             applied.neighbours.remove(&(dev.clone(), *addr));
+        }
+        Step::DelPeer(dev, addr, _) => {
+            applied.wireguard.remove(&(dev.clone(), *addr));
+        }
+        Step::SetPeer(dev, addr, key) => {
+            applied.wireguard.insert((dev.clone(), *addr), *key);
         }
         Step::DelAddress(address) => {
             applied.addresses.remove(address);
@@ -199,6 +216,7 @@ fn forget_link(applied: &mut NetnsState, name: &str) {
     applied.routes.retain(|r| r.dev != name);
     applied.neighbours.retain(|(dev, _), _| dev != name);
     applied.fdb.retain(|(dev, _), _| dev != name);
+    applied.wireguard.retain(|(dev, _), _| dev != name);
     applied.sysctls.retain(|key, _| !key.split('/').any(|part| part == name));
 }
 

@@ -12,6 +12,9 @@ use crate::state::Ns;
 /// Bytes that VXLAN over IPv4 takes from each packet (outer IP 20, UDP 8, VXLAN 8, inner Ethernet 14).
 pub const VXLAN_OVERHEAD: u32 = 50;
 
+/// Bytes that WireGuard over IPv4 takes from each packet (outer IP 20, UDP 8, header 16, tag 16).
+pub const WIREGUARD_OVERHEAD: u32 = 60;
+
 /// This node inside its swarm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -29,6 +32,13 @@ pub struct Member {
 }
 
 impl Member {
+    /// Payload size of an overlay network.
+    #[must_use]
+    pub fn overlay_mtu(&self, encrypted: bool) -> u32 {
+        let tunnel = if encrypted { WIREGUARD_OVERHEAD } else { 0 };
+        self.mtu.saturating_sub(VXLAN_OVERHEAD + tunnel)
+    }
+
     /// Takes the managers' next word, remembering who took requests until now.
     pub fn advance(&mut self, plane: DataPlane) {
         let ports = self.plane.ingress.iter().flat_map(|view| &view.ports);

@@ -9,10 +9,11 @@ use std::net::Ipv4Addr;
 use skep_types::Ipv4Net;
 
 use crate::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, VXLAN_OVERHEAD};
-use crate::state::{Address, FdbEntry, Link, LinkKind, Mac, MarkRule, NetnsState, PortMode, Route};
+use crate::state::{Address, FdbEntry, Link, LinkKind, Mac, NetnsState, PortMode, Route, Rule, Selector};
 
 mod mesh;
 mod tables;
+pub mod tunnel;
 
 /// Name of the mesh's link.
 pub const MESH: &str = "sking";
@@ -55,6 +56,7 @@ pub fn host(facts: &Facts) -> NetnsState {
     }
     if let Some(member) = &facts.member {
         add_mesh(facts, member, &mut state);
+        tunnel::add(facts, member, &mut state);
     }
     tables::add(facts, &mut state);
     state
@@ -94,7 +96,8 @@ fn add_mesh(facts: &Facts, member: &Member, state: &mut NetnsState) {
     for backend in mesh::remote_backends(member) {
         state.neighbours.insert((dev(), backend.0), Mac::of(backend.1));
     }
-    state.rules.insert(MarkRule { priority: 5000, mark: MARK, mask: MARK_MASK, table: MESH_TABLE });
+    let of = Selector::Mark { mark: MARK, mask: MARK_MASK };
+    state.rules.insert(Rule { priority: 5000, of, table: MESH_TABLE });
     state.routes.insert(Route {
         table: MESH_TABLE,
         dest: Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0),

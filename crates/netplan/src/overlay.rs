@@ -3,8 +3,8 @@
 //! Nothing is learned or flooded: every reachable endpoint is a neighbour of the bridge (which answers ARP for it) and a forwarding
 //! entry of both bridge and VXLAN device. A broadcast never leaves the host.
 
-use crate::facts::{Attach, Facts, VXLAN_OVERHEAD};
-use crate::host;
+use crate::facts::{Attach, Facts};
+use crate::host::{self, tunnel};
 use crate::state::{FdbEntry, Link, LinkKind, Mac, NetnsState, PortMode};
 
 /// Name of the bridge in an overlay namespace.
@@ -20,14 +20,15 @@ pub fn overlay(facts: &Facts, id: &str) -> Option<NetnsState> {
     let view = facts.overlay(id)?;
     let to = Attach::Overlay(id.to_owned());
     facts.attached(&to).next()?;
-    let mtu = Some(member.mtu.saturating_sub(VXLAN_OVERHEAD));
+    let mtu = Some(member.overlay_mtu(view.encrypted));
     let mut state = NetnsState::default();
     // Of its own and given, no task's: a bridge that takes one of its ports' changes it with them, and the kernel then forgets
     // all neighbours.
     let mac = Some(Mac::of(view.subnet.network().addr));
     let bridge = Link { kind: LinkKind::Bridge, mtu, mac, master: None, mode: PortMode::Usual };
     state.links.insert(BRIDGE.to_owned(), bridge);
-    let kind = LinkKind::Vxlan { id: view.vni, local: member.addr, port: host::vxlan_port(member) };
+    let port = if view.encrypted { tunnel::inner_port(member) } else { host::vxlan_port(member) };
+    let kind = LinkKind::Vxlan { id: view.vni, local: member.addr, port };
     let vxlan = Link { kind, mtu, mac: None, master: Some(BRIDGE.to_owned()), mode: PortMode::Static };
     state.links.insert(VXLAN.to_owned(), vxlan);
     for (container, endpoint) in facts.attached(&to) {

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 use skep_types::Ipv4Net;
+use skep_types::wireguard::PublicKey;
 
 use crate::nft::{Family, Table};
 
@@ -91,6 +92,11 @@ pub enum LinkKind {
         /// UDP port.
         port: u16,
     },
+    /// A layer 3 link that encrypts what goes to each of its peers ([`NetnsState::wireguard`]).
+    WireGuard {
+        /// UDP port of the encrypted packets, here and at the peers.
+        port: u16,
+    },
     /// One end of a pair; the other end is made in the same step, in another namespace.
     Veth {
         /// Where the other end goes.
@@ -155,17 +161,29 @@ pub struct Route {
     pub onlink: bool,
 }
 
-/// A routing rule that selects a table by packet mark.
+/// A routing rule that selects a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MarkRule {
+pub struct Rule {
     /// Place among the rules: the lowest is asked first.
     pub priority: u32,
-    /// Value of the masked mark.
-    pub mark: u32,
-    /// Bits that count.
-    pub mask: u32,
+    /// For which packets.
+    pub of: Selector,
     /// Routing table to ask.
     pub table: u32,
+}
+
+/// Packets that a routing rule is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Selector {
+    /// Those with this mark.
+    Mark {
+        /// Value of the masked mark.
+        mark: u32,
+        /// Bits that count.
+        mask: u32,
+    },
+    /// This host's own, to this UDP port.
+    OwnUdp(u16),
 }
 
 /// Where a VXLAN device finds an Ethernet address.
@@ -187,11 +205,13 @@ pub struct NetnsState {
     /// Routes, without those that an address brings along.
     pub routes: BTreeSet<Route>,
     /// Routing rules.
-    pub rules: BTreeSet<MarkRule>,
+    pub rules: BTreeSet<Rule>,
     /// Permanent neighbours by link and address.
     pub neighbours: BTreeMap<(String, Ipv4Addr), Mac>,
     /// Forwarding entries of VXLAN links by link and Ethernet address.
     pub fdb: BTreeMap<(String, Mac), FdbEntry>,
+    /// Peers of WireGuard links, by link and address: the peer's end of the tunnel, and all that may be sent through it.
+    pub wireguard: BTreeMap<(String, Ipv4Addr), PublicKey>,
     /// Files below `/proc/sys`, by relative path. One that does not exist is passed over.
     pub sysctls: BTreeMap<String, String>,
     /// nftables tables.

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     match args.get(1).map(String::as_str) {
         Some("shim") => return hidden(args.get(2), skep_linux::shim::main),
         Some("shim-exec") => return hidden(args.get(2), skep_linux::shim::exec_main),
+        Some("wireguard") => return ExitCode::from(u8::from(skep_linux::wireguard::main(&args[2..]) != 0)),
         Some("container-files") => return ExitCode::from(u8::from(skep_linux::reach::main() != 0)),
         Some("playground-host") => return commands::enter_host(&args[2..]),
         _ => {}

@@ -11,6 +11,7 @@ use crate::attach::Held;
 use crate::digest::Fnv;
 use crate::object::Network;
 use crate::spec::Protocol;
+use crate::wireguard::PublicKey;
 use crate::{Ipv4Net, NetworkId, NodeId};
 
 /// The network as one node needs it. Equal values mean that nothing has to be done.
@@ -115,6 +116,9 @@ pub struct Peer {
     pub addr: Ipv4Addr,
     /// Its address on the ingress network; its MAC address and mark on the mesh are derived from this.
     pub ingress_addr: Ipv4Addr,
+    /// Its key for encrypted networks; without one nothing of them goes there.
+    #[serde(default)]
+    pub wireguard: Option<PublicKey>,
 }
 
 /// An overlay network.
@@ -132,6 +136,9 @@ pub struct OverlayView {
     pub gateway: Ipv4Addr,
     /// No way out.
     pub internal: bool,
+    /// Between nodes its packets are encrypted.
+    #[serde(default)]
+    pub encrypted: bool,
     /// Every task with an address on it that may be reached (not yet ended), on any node.
     pub endpoints: Vec<OverlayEndpoint>,
     /// Services on it.

@@ -31,6 +31,7 @@ pub mod template;
 pub mod time;
 pub mod tunnel;
 pub mod usage;
+pub mod wireguard;
 
 pub use id::{ClusterId, FileId, LogId, NetworkId, NodeId, ServiceId, TaskId};
 pub use net::Ipv4Net;

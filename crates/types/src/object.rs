@@ -11,6 +11,7 @@ use crate::attach::HeldList;
 use crate::spec::{
     Availability, ClusterSpec, GenericResource, NetworkSpec, NodeSpec, PortConfig, Role, ServiceMode, ServiceSpec,
 };
+use crate::wireguard::PublicKey;
 use crate::{ClusterId, Ipv4Net, NetworkId, NodeId, Secret, ServiceId, Time};
 
 /// Raft index of the last write of an object; compared on update (`update out of sequence`).
@@ -151,6 +152,9 @@ pub struct NodeDescription {
     /// From when until when its certificate is valid.
     #[serde(default)]
     pub certificate: Option<(Time, Time)>,
+    /// Its key for encrypted networks; none of versions that have no such networks.
+    #[serde(default)]
+    pub wireguard: Option<PublicKey>,
 }
 
 /// Whether a node is alive.

@@ -502,3 +502,11 @@ pub struct NetworkSpec {
     #[serde(default)]
     pub options: BTreeMap<String, String>,
 }
+
+impl NetworkSpec {
+    /// Whether packets between nodes are encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.options.contains_key(crate::wireguard::OPTION)
+    }
+}

@@ -34,6 +34,7 @@ fn tables(services: &[ServiceView]) -> NetnsState {
         subnet: Ipv4Net::new(overlay(0), 16),
         gateway: overlay(1),
         internal: false,
+        encrypted: false,
         endpoints: Vec::new(),
         services: services.to_vec(),
     };

@@ -161,7 +161,7 @@ impl World {
 }
 
 fn plane(own: u8, tasks: &[(u8, u8)], services: &[ServiceView], published: &[(u16, u8)]) -> DataPlane {
-    let peer = |n| Peer { node: node(n), addr: underlay(n), ingress_addr: ingress(n) };
+    let peer = |n| Peer { node: node(n), addr: underlay(n), ingress_addr: ingress(n), wireguard: None };
     let endpoint = |t: &(u8, u8)| OverlayEndpoint {
         addr: overlay(t.0),
         node: node(t.1),
@@ -190,6 +190,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], services: &[ServiceView], published: &[(u1
             subnet: skep_types::Ipv4Net::new(Ipv4Addr::new(10, 0, 0, 0), 16),
             gateway: Ipv4Addr::new(10, 0, 0, 1),
             internal: false,
+            encrypted: false,
             endpoints: tasks.iter().map(endpoint).collect(),
             services: services.to_vec(),
         })],

@@ -14,14 +14,14 @@ use crate::needs;
 const SOON: Duration = Duration::from_secs(30);
 
 /// Runs a command in a host's network.
-fn on(bed: &Bed, host: &str, command: &str) -> Run {
+pub(crate) fn on(bed: &Bed, host: &str, command: &str) -> Run {
     let ns = netns_path(&bed.playground.place, host);
     let mut words = command.split_whitespace();
     Run::of(Command::new("nsenter").arg(format!("--net={}", ns.display())).arg(words.next().unwrap_or_default()).args(words))
 }
 
 /// The machine's own address on the hosts' LAN: an outside client.
-fn outside(bed: &Bed) -> String {
+pub(crate) fn outside(bed: &Bed) -> String {
     let [a, b, c] = bed.playground.place.lan;
     format!("{a}.{b}.{c}.1")
 }
@@ -108,7 +108,7 @@ fn rules_come_back_when_a_firewall_takes_them_away_and_the_administrators_stay()
 }
 
 /// A UDP socket in the network of a container.
-fn inside(bed: &Bed, host: &str, container: &str, port: u16) -> UdpSocket {
+pub(crate) fn inside(bed: &Bed, host: &str, container: &str, port: u16) -> UdpSocket {
     let pid = bed.d(host, &format!("inspect --format {{{{.State.Pid}}}} {container}")).ok();
     let opened = std::thread::spawn(move || -> std::io::Result<UdpSocket> {
         let ns = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
@@ -121,7 +121,7 @@ fn inside(bed: &Bed, host: &str, container: &str, port: u16) -> UdpSocket {
 }
 
 /// A VXLAN frame with a UDP packet for a container, as a node of the swarm would send it.
-fn frame(vni: u32, to: Ipv4Addr, port: u16, text: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(vni: u32, to: Ipv4Addr, port: u16, text: &[u8]) -> Vec<u8> {
     let [_, v1, v2, v3] = vni.to_be_bytes();
     let mut out = vec![8, 0, 0, 0, v1, v2, v3, 0];
     let [a, b, c, d] = to.octets();

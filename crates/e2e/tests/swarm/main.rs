@@ -9,6 +9,7 @@ mod client;
 mod coexist;
 mod connect;
 mod drain;
+mod encrypted;
 mod faults;
 mod form;
 mod friends;

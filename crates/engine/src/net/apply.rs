@@ -134,7 +134,9 @@ fn remembered(found: &Found, wanted: &NetnsState, host: bool) -> NetnsState {
     let mut state = NetnsState::default();
     for (name, (kind, found_mac)) in &found.links {
         let pair = |want: &LinkKind| matches!((want, kind), (LinkKind::Veth { .. }, LinkKind::Veth { .. }));
-        let same = |want: &LinkKind| want == kind || *want == LinkKind::Given || pair(want);
+        // its port is set again
+        let tunnel = |want: &LinkKind| matches!((want, kind), (LinkKind::WireGuard { .. }, LinkKind::WireGuard { .. }));
+        let same = |want: &LinkKind| want == kind || *want == LinkKind::Given || pair(want) || tunnel(want);
         match wanted.links.get(name) {
             Some(link) if same(&link.kind) => {
                 // of the right kind, but set again: who knows what happened to it
@@ -152,6 +154,7 @@ fn remembered(found: &Found, wanted: &NetnsState, host: bool) -> NetnsState {
     }
     let known = |dev: &String| state.links.contains_key(dev) && wanted.links.contains_key(dev);
     state.neighbours = found.neighbours.iter().filter(|(key, _)| known(&key.0)).map(|(k, v)| (k.clone(), *v)).collect();
+    state.wireguard = found.wireguard.iter().filter(|(key, _)| known(&key.0)).map(|(k, v)| (k.clone(), *v)).collect();
     state.fdb = found.fdb.iter().filter(|(key, _)| known(&key.0)).map(|(k, v)| (k.clone(), *v)).collect();
     state
 }
@@ -161,7 +164,7 @@ fn ours(name: &str) -> bool {
     let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
     let pair = name.strip_prefix('v').and_then(|rest| rest.get(1..)).is_some_and(|id| hex(id, 12));
     let bridge = name.strip_prefix("br-").is_some_and(|id| hex(id, 12));
-    pair || bridge || matches!(name, "docker0" | "docker_gwbridge" | host::MESH)
+    pair || bridge || matches!(name, "docker0" | "docker_gwbridge" | host::MESH | host::tunnel::LINK)
 }
 
 /// Addresses that destinations are changed to.

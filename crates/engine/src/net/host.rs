@@ -9,6 +9,7 @@ use skep_netplan::nft::{Family, Table};
 use skep_netplan::state::{FdbEntry, LinkKind};
 use skep_netplan::{Mac, Ns, Step};
 use skep_types::Ipv4Net;
+use skep_types::wireguard::PublicKey;
 
 use super::NetError;
 
@@ -23,6 +24,8 @@ pub struct Found {
     pub mtus: BTreeMap<Ipv4Addr, u32>,
     /// Permanent neighbours.
     pub neighbours: BTreeMap<(String, Ipv4Addr), Mac>,
+    /// Peers of the WireGuard link.
+    pub wireguard: BTreeMap<(String, Ipv4Addr), PublicKey>,
     /// Forwarding entries of VXLAN links.
     pub fdb: BTreeMap<(String, Mac), FdbEntry>,
 }
@@ -65,6 +68,12 @@ pub trait NetHost: Send + Sync {
     /// # Errors
     /// The failed system call.
     fn found(&self, ns: &Ns) -> Result<Found, NetError>;
+
+    /// This host's key for encrypted networks, the same until the host starts anew.
+    ///
+    /// # Errors
+    /// It can be neither read nor made.
+    fn wireguard_key(&self) -> Result<PublicKey, NetError>;
 
     /// Applies steps in order, going on past failures: one result for each.
     fn apply(&self, ns: &Ns, steps: &[Step]) -> Vec<Result<(), NetError>>;

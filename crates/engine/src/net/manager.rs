@@ -8,6 +8,7 @@ use std::time::Duration;
 use skep_netplan::facts::Member;
 use skep_types::NodeId;
 use skep_types::dataplane::DataPlane;
+use skep_types::wireguard::PublicKey;
 use tokio::sync::watch;
 
 use super::core::Core;
@@ -232,6 +233,14 @@ impl NetworkManager {
     pub async fn overlays(&self) -> Vec<skep_types::object::Network> {
         let shown = |plane: DataPlane| plane.shown.iter().map(|n| (**n).clone()).collect();
         self.dataplane().await.map(shown).unwrap_or_default()
+    }
+
+    /// This host's key for encrypted networks.
+    ///
+    /// # Errors
+    /// It can be neither read nor made.
+    pub async fn wireguard_key(&self) -> Result<PublicKey, NetError> {
+        self.with(|core| core.host.wireguard_key()).await
     }
 
     /// What the managers last said, as it is kept; `None` outside of a swarm.

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use skep_netplan::facts::VXLAN_OVERHEAD;
 use skep_netplan::state::{Link, LinkKind, PortMode};
 use skep_netplan::{Mac, Ns, Step, sandbox::DNS_ADDR};
 use skep_types::Ipv4Net;
@@ -189,7 +188,7 @@ impl Core {
             return Err(NetError::OutsideSubnet(address));
         }
         let subnet = Ipv4Net::new(address, view.subnet.prefix);
-        let mtu = member.mtu.saturating_sub(VXLAN_OVERHEAD);
+        let mtu = member.overlay_mtu(view.encrypted);
         let mut endpoint = endpoint(request, index, subnet, mtu, wanted)?;
         endpoint.network_id = view.id.to_string();
         endpoint.network_name.clone_from(&view.name);

@@ -5,6 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use skep_engine::net::Found;
+use skep_netplan::host::tunnel;
 use skep_netplan::state::{FdbEntry, LinkKind};
 use skep_netplan::{Mac, Ns};
 use skep_types::Ipv4Net;
@@ -27,7 +28,8 @@ pub(super) fn found(socket: &mut Socket) -> io::Result<Found> {
         names.insert(word(&body, 4), name.clone());
         mtus.extend(find(&attrs, 4).map(|mtu| (word(&body, 4), word(mtu, 0))));
         let mac = find(&attrs, 1).and_then(|b| b.try_into().ok()).map(Mac);
-        out.links.insert(name, (find(&attrs, 18).map_or(LinkKind::Given, kind), mac));
+        let kind = find(&attrs, 18).map_or(LinkKind::Given, |info| kind(&name, info));
+        out.links.insert(name, (kind, mac));
     }
     for body in socket.dump(Msg::new(GETADDR, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0]))? {
         let prefix = body.get(1).copied().unwrap_or(32);
@@ -68,7 +70,7 @@ fn neighbours(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Foun
     Ok(())
 }
 
-fn kind(info: &[u8]) -> LinkKind {
+fn kind(name: &str, info: &[u8]) -> LinkKind {
     let info = attrs(info, 0);
     match find(&info, 1).map(text).as_deref() {
         Some("bridge") => LinkKind::Bridge,
@@ -79,6 +81,8 @@ fn kind(info: &[u8]) -> LinkKind {
             let local = find(&data, 4).and_then(ipv4).unwrap_or(Ipv4Addr::UNSPECIFIED);
             LinkKind::Vxlan { id: find(&data, 1).map_or(0, |b| word(b, 0)), local, port }
         }
+        // the one link of ours that is a TUN device
+        Some("wireguard" | "tun") if name == tunnel::LINK => LinkKind::WireGuard { port: 0 },
         _ => LinkKind::Given,
     }
 }

@@ -7,7 +7,7 @@
 mod conntrack;
 mod dump;
 mod expr;
-mod msg;
+pub(crate) mod msg;
 mod nft;
 mod ns;
 mod route;
@@ -18,14 +18,17 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::socket::SockProtocol;
 use skep_engine::net::{Found, NetError, NetHost, TableWatch};
 use skep_netplan::nft::{Family, NftOp, Table};
-use skep_netplan::state::LinkKind;
+use skep_netplan::state::{Link, LinkKind};
 use skep_netplan::{Ns, Step};
+use skep_types::wireguard::PublicKey;
 
+use crate::wireguard::WireGuard;
 use msg::Socket;
 use ns::Namespaces;
 
@@ -39,6 +42,9 @@ pub struct LinuxNet {
     /// Sockets are kept because closing one that has changed a table waits for all processors to pass a quiet point: 10 ms and
     /// more, for each namespace of each change.
     sessions: Mutex<BTreeMap<Ns, Arc<Mutex<Session>>>>,
+    wireguard: WireGuard,
+    /// UDP port of the WireGuard link, as it was last told.
+    port: AtomicU16,
 }
 
 impl LinuxNet {
@@ -57,7 +63,8 @@ impl LinuxNet {
     /// # Errors
     /// The directory cannot be made.
     pub fn with_host(host: File, dir: PathBuf) -> Result<Self, NetError> {
-        Ok(Self { spaces: Namespaces::open(host, dir)?, sessions: Mutex::default() })
+        let wireguard = WireGuard::new(dir.with_file_name("wireguard"));
+        Ok(Self { spaces: Namespaces::open(host, dir)?, sessions: Mutex::default(), wireguard, port: AtomicU16::new(0) })
     }
 
     /// Runs `work` on a short-lived thread inside a namespace.
@@ -88,6 +95,21 @@ impl LinuxNet {
             lock(&self.sessions).remove(ns);
         }
         Ok(done)
+    }
+
+    /// Makes the WireGuard link; one that cannot be set up whole is not left behind.
+    fn create_wireguard(&self, route: &mut Socket, name: &str, link: &Link, port: u16, mtu: u32) -> io::Result<()> {
+        self.spaces.run(&Ns::Host, || self.wireguard.create(name, mtu))?;
+        self.identify(name, port).and_then(|()| route::set(route, name, link)).inspect_err(|_| {
+            // the first error is the one to tell
+            let _ = route::delete_link(route, name);
+        })
+    }
+
+    /// Sets key and port of the WireGuard link.
+    fn identify(&self, name: &str, port: u16) -> io::Result<()> {
+        self.port.store(port, Ordering::Relaxed);
+        self.spaces.run(&Ns::Host, || self.wireguard.identify(name, port))
     }
 
     /// The sockets of a namespace.
@@ -139,6 +161,9 @@ impl LinuxNet {
                     LinkKind::Veth { peer_ns, .. } => self.spaces.file(peer_ns).map(Some),
                     _ => Ok(None),
                 };
+                if let (LinkKind::WireGuard { port }, mtu) = (&link.kind, link.mtu.unwrap_or(1420)) {
+                    return ("create link", name.clone(), self.create_wireguard(route, name, link, *port, mtu));
+                }
                 let host = self.spaces.run(&Ns::Host, || Socket::open(SockProtocol::NetlinkRoute));
                 let made = peer.and_then(|peer| {
                     route::create(route, &mut host?, &here.own, peer.as_ref(), name, link)?;
@@ -151,7 +176,13 @@ impl LinuxNet {
                 });
                 ("create link", name.clone(), made)
             }
-            Step::SetLink(name, link) => ("set link", name.clone(), route::set(route, name, link)),
+            Step::SetLink(name, link) => {
+                let set = match link.kind {
+                    LinkKind::WireGuard { port } => self.identify(name, port),
+                    _ => Ok(()),
+                };
+                ("set link", name.clone(), set.and_then(|()| route::set(route, name, link)))
+            }
             Step::Sysctl(key, value) => ("set sysctl", format!("{key}={value}"), sysctl(key, value)),
             Step::AddAddress(a) => ("add address", format!("{} dev {}", a.net, a.dev), route::address(route, a, true)),
             Step::SetNeighbour(dev, addr, mac) => {
@@ -159,6 +190,15 @@ impl LinuxNet {
             }
             Step::SetFdb(dev, mac, entry) => {
                 ("set forwarding entry", format!("{mac} dev {dev}"), route::fdb(route, dev, *mac, *entry, true))
+            }
+            Step::SetPeer(dev, addr, key) => {
+                let port = self.port.load(Ordering::Relaxed);
+                let set = self.spaces.run(&Ns::Host, || self.wireguard.set_peer(dev, *key, *addr, port));
+                ("set peer", format!("{addr} dev {dev}"), set)
+            }
+            Step::DelPeer(dev, addr, key) => {
+                let gone = self.spaces.run(&Ns::Host, || self.wireguard.delete_peer(dev, *key));
+                ("delete peer", format!("{addr} dev {dev}"), gone)
             }
             Step::AddRoute(r) => ("add route", format!("{} dev {}", r.dest, r.dev), route::route(route, r, true)),
             Step::AddRule(rule) => ("add rule", format!("{rule:?}"), route::rule(route, rule, true)),
@@ -211,8 +251,20 @@ impl NetHost for LinuxNet {
     }
 
     fn found(&self, ns: &Ns) -> Result<Found, NetError> {
-        let found = self.spaces.run(ns, || dump::found(&mut Socket::open(SockProtocol::NetlinkRoute)?));
+        let found = self.spaces.run(ns, || {
+            let mut found = dump::found(&mut Socket::open(SockProtocol::NetlinkRoute)?)?;
+            for (name, _) in found.links.iter().filter(|(_, (kind, _))| matches!(kind, LinkKind::WireGuard { .. })) {
+                // One of a process that is gone goes with it; one that does not answer is set up anew.
+                let peers = self.wireguard.peers(name).unwrap_or_default();
+                found.wireguard.extend(peers.into_iter().map(|(addr, key)| ((name.clone(), addr), key)));
+            }
+            Ok(found)
+        });
         found.map_err(|e| NetError::host("list links of", ns.to_string(), e))
+    }
+
+    fn wireguard_key(&self) -> Result<PublicKey, NetError> {
+        self.wireguard.public().map_err(|e| NetError::host("make", "this host's key for encrypted networks", e))
     }
 
     fn apply(&self, ns: &Ns, steps: &[Step]) -> Vec<Result<(), NetError>> {

@@ -11,13 +11,13 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-pub(super) const REQUEST: u16 = 1;
-pub(super) const ACK: u16 = 4;
-pub(super) const REPLACE: u16 = 0x100;
-pub(super) const EXCL: u16 = 0x200;
-pub(super) const DUMP: u16 = 0x300;
-pub(super) const CREATE: u16 = 0x400;
-pub(super) const APPEND: u16 = 0x800;
+pub(crate) const REQUEST: u16 = 1;
+pub(crate) const ACK: u16 = 4;
+pub(crate) const REPLACE: u16 = 0x100;
+pub(crate) const EXCL: u16 = 0x200;
+pub(crate) const DUMP: u16 = 0x300;
+pub(crate) const CREATE: u16 = 0x400;
+pub(crate) const APPEND: u16 = 0x800;
 
 const HEADER: usize = 16;
 const ERROR: u16 = 2;
@@ -31,12 +31,12 @@ const SEND_BUFFER: usize = 64 * 1024 * 1024;
 const TIMEOUT_SECONDS: i64 = 20;
 
 /// One message under construction.
-pub(super) struct Msg {
+pub(crate) struct Msg {
     buf: Vec<u8>,
 }
 
 impl Msg {
-    pub(super) fn new(kind: u16, flags: u16) -> Self {
+    pub(crate) fn new(kind: u16, flags: u16) -> Self {
         let mut buf = vec![0; HEADER];
         buf[4..6].copy_from_slice(&kind.to_ne_bytes());
         buf[6..8].copy_from_slice(&(flags | REQUEST).to_ne_bytes());
@@ -44,13 +44,13 @@ impl Msg {
     }
 
     /// Appends a fixed header's bytes.
-    pub(super) fn raw(mut self, bytes: &[u8]) -> Self {
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
         self.buf.extend_from_slice(bytes);
         self.align();
         self
     }
 
-    pub(super) fn attr(&mut self, kind: u16, value: &[u8]) {
+    pub(crate) fn attr(&mut self, kind: u16, value: &[u8]) {
         // an attribute's length has sixteen bits; callers keep values far below
         let len = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
         self.buf.extend_from_slice(&len.to_ne_bytes());
@@ -59,27 +59,27 @@ impl Msg {
         self.align();
     }
 
-    pub(super) fn text(&mut self, kind: u16, value: &str) {
+    pub(crate) fn text(&mut self, kind: u16, value: &str) {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.attr(kind, &bytes);
     }
 
-    pub(super) fn u32(&mut self, kind: u16, value: u32) {
+    pub(crate) fn u32(&mut self, kind: u16, value: u32) {
         self.attr(kind, &value.to_ne_bytes());
     }
 
-    pub(super) fn be32(&mut self, kind: u16, value: u32) {
+    pub(crate) fn be32(&mut self, kind: u16, value: u32) {
         self.attr(kind, &value.to_be_bytes());
     }
 
     /// An attribute made of attributes.
-    pub(super) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+    pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         self.nest_plain(kind | NESTED, fill);
     }
 
     /// The same without the flag, which a few old attributes do not expect.
-    pub(super) fn nest_plain(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+    pub(crate) fn nest_plain(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         let start = self.buf.len();
         self.attr(kind, &[]);
         fill(self);
@@ -88,7 +88,7 @@ impl Msg {
     }
 
     /// Appends bytes inside a nest (a nested fixed header).
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buf.extend_from_slice(bytes);
         self.align();
     }
@@ -107,7 +107,7 @@ impl Msg {
 
 /// A netlink socket.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     fd: OwnedFd,
     seq: u32,
 }
@@ -121,7 +121,7 @@ struct Answer {
 
 impl Socket {
     /// Opens a socket in the calling thread's namespace.
-    pub(super) fn open(protocol: SockProtocol) -> io::Result<Self> {
+    pub(crate) fn open(protocol: SockProtocol) -> io::Result<Self> {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(TIMEOUT_SECONDS, 0))?;
@@ -132,14 +132,14 @@ impl Socket {
     }
 
     /// Opens a socket that gets the events of some groups, in the calling thread's namespace.
-    pub(super) fn listening(protocol: SockProtocol, groups: u32) -> io::Result<Self> {
+    pub(crate) fn listening(protocol: SockProtocol, groups: u32) -> io::Result<Self> {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         Ok(Self { fd, seq: 0 })
     }
 
     /// Waits for events, as (kind, body).
-    pub(super) fn events(&self, within: Duration) -> io::Result<Vec<(u16, Vec<u8>)>> {
+    pub(crate) fn events(&self, within: Duration) -> io::Result<Vec<(u16, Vec<u8>)>> {
         // less than a microsecond would be for ever
         let within = within.max(Duration::from_millis(1));
         let seconds = i64::try_from(within.as_secs()).unwrap_or(i64::MAX);
@@ -148,7 +148,7 @@ impl Socket {
     }
 
     /// Index of a link of the socket's namespace.
-    pub(super) fn index(&self, name: &str) -> io::Result<u32> {
+    pub(crate) fn index(&self, name: &str) -> io::Result<u32> {
         Ok(rustix::net::netdevice::name_to_index(&self.fd, name)?)
     }
 
@@ -185,7 +185,7 @@ impl Socket {
     }
 
     /// Sends one message and waits for its acknowledgement.
-    pub(super) fn request(&mut self, msg: Msg) -> io::Result<()> {
+    pub(crate) fn request(&mut self, msg: Msg) -> io::Result<()> {
         let seq = self.next();
         self.send(&msg.seal(seq))?;
         loop {
@@ -198,7 +198,7 @@ impl Socket {
     }
 
     /// Sends a dump request; the bodies of what came, each without the netlink header.
-    pub(super) fn dump(&mut self, msg: Msg) -> io::Result<Vec<Vec<u8>>> {
+    pub(crate) fn dump(&mut self, msg: Msg) -> io::Result<Vec<Vec<u8>>> {
         let seq = self.next();
         self.send(&msg.seal(seq))?;
         let mut out = Vec::new();
@@ -215,7 +215,7 @@ impl Socket {
 
     /// Sends messages as one datagram; all but the first and last ask for an acknowledgement. On failure the index of the message
     /// that was refused, or one past the end if the batch as a whole was.
-    pub(super) fn batch(&mut self, messages: Vec<Msg>) -> Result<(), (usize, io::Error)> {
+    pub(crate) fn batch(&mut self, messages: Vec<Msg>) -> Result<(), (usize, io::Error)> {
         let count = messages.len();
         let first = self.next();
         let mut bytes = Vec::new();
@@ -251,12 +251,12 @@ fn outcome(body: &[u8]) -> io::Result<()> {
 }
 
 /// The 32-bit word at an offset; 0 past the end.
-pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn word(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes)
 }
 
 /// Attributes of a message body from an offset on, as (kind, value).
-pub(super) fn attrs(body: &[u8], at: usize) -> Vec<(u16, &[u8])> {
+pub(crate) fn attrs(body: &[u8], at: usize) -> Vec<(u16, &[u8])> {
     let mut rest = body.get(at..).unwrap_or_default();
     let mut out = Vec::new();
     while rest.len() >= 4 {
@@ -270,6 +270,6 @@ pub(super) fn attrs(body: &[u8], at: usize) -> Vec<(u16, &[u8])> {
 }
 
 /// The first attribute of a kind.
-pub(super) fn find<'a>(attrs: &[(u16, &'a [u8])], kind: u16) -> Option<&'a [u8]> {
+pub(crate) fn find<'a>(attrs: &[(u16, &'a [u8])], kind: u16) -> Option<&'a [u8]> {
     attrs.iter().find(|(k, _)| *k == kind).map(|(_, v)| *v)
 }

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use skep_netplan::state::{Address, FdbEntry, Link, LinkKind, Mac, MarkRule, PortMode, Route};
+use skep_netplan::state::{Address, FdbEntry, Link, LinkKind, Mac, PortMode, Route, Rule, Selector};
 
 use super::msg::{ACK, CREATE, EXCL, Msg, REPLACE, Socket};
 
@@ -73,7 +73,8 @@ pub(super) fn create(
         msg.attr(IFLA_ADDRESS, &mac.0);
     }
     match &link.kind {
-        LinkKind::Given => Ok(()),
+        // that of WireGuard has a room of its own
+        LinkKind::Given | LinkKind::WireGuard { .. } => Ok(()),
         LinkKind::Bridge => {
             msg.nest(IFLA_LINKINFO, |m| m.text(INFO_KIND, "bridge"));
             here.request(msg)
@@ -193,12 +194,22 @@ pub(super) fn route(here: &mut Socket, route: &Route, add: bool) -> io::Result<(
     allow(here.request(msg), if add { &[] } else { &[Errno::ESRCH] })
 }
 
-pub(super) fn rule(here: &mut Socket, rule: &MarkRule, add: bool) -> io::Result<()> {
+pub(super) fn rule(here: &mut Socket, rule: &Rule, add: bool) -> io::Result<()> {
     let (kind, flags) = if add { (NEWRULE, ACK | CREATE | EXCL) } else { (DELRULE, ACK) };
     let mut msg = Msg::new(kind, flags).raw(&[AF_INET, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
     msg.u32(6, rule.priority);
-    msg.u32(10, rule.mark);
-    msg.u32(16, rule.mask);
+    match rule.of {
+        Selector::Mark { mark, mask } => {
+            msg.u32(10, mark);
+            msg.u32(16, mask);
+        }
+        Selector::OwnUdp(port) => {
+            msg.text(3, "lo"); // from nowhere else: this host's own
+            msg.attr(22, &[17]); // UDP
+            let range = [port.to_ne_bytes(), port.to_ne_bytes()].concat();
+            msg.attr(24, &range);
+        }
+    }
     msg.u32(15, rule.table);
     allow(here.request(msg), if add { &[Errno::EEXIST] } else { &[Errno::ENOENT] })
 }

@@ -30,6 +30,11 @@ fn shown(t: &Task) -> (bool, bool, bool, Option<NodeId>, &[skep_types::object::A
     (serves(t), t.status.state.is_terminal(), t.status.state >= TaskState::Assigned, t.node, &t.networks, container)
 }
 
+/// What of a node the data plane shows.
+fn shown_of_node(n: &Node) -> impl PartialEq + '_ {
+    (n.addr, n.ingress_addr, n.description.wireguard, &n.attached)
+}
+
 /// Whether a change may change anybody's data plane.
 pub(crate) fn affected(c: &Change) -> bool {
     match c {
@@ -44,7 +49,7 @@ pub(crate) fn affected(c: &Change) -> bool {
             _ => true,
         },
         Change::Node { old, new, .. } => match (old, new) {
-            (Some(a), Some(b)) => (a.addr, a.ingress_addr, &a.attached) != (b.addr, b.ingress_addr, &b.attached),
+            (Some(a), Some(b)) => shown_of_node(a) != shown_of_node(b),
             _ => true,
         },
         Change::Network { .. } | Change::Cluster => true,
@@ -117,7 +122,10 @@ impl Views {
         let peers = store
             .nodes()
             .filter(|n| n.id != node)
-            .filter_map(|n| Some(Peer { node: n.id, addr: n.addr?, ingress_addr: n.ingress_addr? }))
+            .filter_map(|n| {
+                let wireguard = n.description.wireguard;
+                Some(Peer { node: n.id, addr: n.addr?, ingress_addr: n.ingress_addr?, wireguard })
+            })
             .collect();
         DataPlane {
             node: Some(node),
@@ -198,6 +206,7 @@ fn overlay(store: &Store, n: &Network) -> OverlayView {
         subnet: n.subnet,
         gateway: n.gateway,
         internal: n.spec.internal,
+        encrypted: n.spec.is_encrypted(),
         endpoints,
         services,
     }

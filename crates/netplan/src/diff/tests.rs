@@ -46,7 +46,7 @@ fn facts(g: &mut Gen) -> Facts {
         ingress_addr: Some(ingress(1)),
         data_path_port: 4789,
         peers: (2..=nodes)
-            .map(|n| Peer { node: node(n), addr: Ipv4Addr::new(192, 168, 0, n), ingress_addr: ingress(n) })
+            .map(|n| Peer { node: node(n), addr: Ipv4Addr::new(192, 168, 0, n), ingress_addr: ingress(n), wireguard: None })
             .collect(),
         networks: vec![View::new(OverlayView {
             id: NetworkId(5),
@@ -55,6 +55,7 @@ fn facts(g: &mut Gen) -> Facts {
             subnet: net("10.0.1.0/24"),
             gateway: Ipv4Addr::new(10, 0, 1, 1),
             internal: false,
+            encrypted: false,
             endpoints: tasks
                 .iter()
                 .map(|(t, n)| OverlayEndpoint {

@@ -8,8 +8,8 @@ use skep_types::dataplane::{IngressPort, IngressView};
 use super::{MARK, MARK_MASK, MESH, PLACEHOLDER};
 use crate::facts::{Facts, Member, proto_number};
 use crate::nft::rule::{
-    NEW, STATUS_DNAT, UDP, base, bits, dnat, dport, iif, iif_not, in_set, is, join, key, l4proto, map, masked, oif, store,
-    tcp_syn, to_local, verdict, vmap,
+    NEW, STATUS_DNAT, base, bits, dnat, iif, iif_not, in_set, is, join, key, map, masked, oif, store, tcp_syn, to_local,
+    udp_to, verdict, vmap,
 };
 use crate::nft::{
     Chain, ChainKind, Datum, Expr, Family, Field, Found, Hook, HookPoint, Load, Rule, Set, SetData, Store, Table, Verdict,
@@ -205,5 +205,5 @@ pub(super) fn masquerade() -> Rule {
 
 /// Chain `input`: VXLAN packets of others than members are forged.
 pub(super) fn input(port: u16) -> Rule {
-    join(vec![l4proto(UDP), dport(port), in_set(Load::IpSaddr, "members", false), verdict(Verdict::Drop)])
+    join(vec![udp_to(port), in_set(Load::IpSaddr, "members", false), verdict(Verdict::Drop)])
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use skep_types::Ipv4Net;
 
-use super::{MESH, mesh, vxlan_port};
+use super::{MESH, mesh, tunnel, vxlan_port};
 use crate::facts::{Bridge, Facts, VXLAN_OVERHEAD, proto_number};
 use crate::nft::rule::{
     ESTABLISHED_RELATED, STATUS_DNAT, base, bits, dnat, iif, iif_not, in_net, in_set, join, key, map, oif, oif_not, to_local,
@@ -51,8 +51,11 @@ pub(super) fn add(facts: &Facts, state: &mut NetnsState) {
         let mut members = Set::new(&[Field::Ipv4], SetData::None);
         members.elements.extend(member.plane.peers.iter().map(|p| (p.addr.octets().to_vec(), Datum::None)));
         table.sets.insert("members".to_owned(), members);
-        let rules = vec![mesh::input(vxlan_port(member))];
+        raw.push(tunnel::plain_in(member));
+        let rules = vec![mesh::input(vxlan_port(member)), tunnel::plain_in(member)];
         table.chains.insert("input".to_owned(), base(ChainKind::Filter, HookPoint::Input, 0, rules));
+        let rules = vec![tunnel::plain_out(member)];
+        table.chains.insert("output".to_owned(), base(ChainKind::Filter, HookPoint::Output, 0, rules));
     }
     let mtu = facts.member.as_ref().map_or(1500, |m| m.mtu).saturating_sub(VXLAN_OVERHEAD);
     let mut chain = |name: &str, chain| table.chains.insert(name.to_owned(), chain);

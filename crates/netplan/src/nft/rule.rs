@@ -76,6 +76,12 @@ pub fn dport(port: u16) -> Vec<Expr> {
     is(Load::ThDport, false, &port.to_be_bytes())
 }
 
+/// A UDP packet to this port.
+#[must_use]
+pub fn udp_to(port: u16) -> Vec<Expr> {
+    join(vec![l4proto(UDP), dport(port)])
+}
+
 /// An IPv4 address inside a network.
 #[must_use]
 pub fn in_net(load: Load, net: skep_types::Ipv4Net) -> Vec<Expr> {

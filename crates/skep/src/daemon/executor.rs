@@ -326,6 +326,9 @@ fn gone(task: TaskId) -> ExecError {
 impl Executor for EngineExecutor {
     async fn describe(&self) -> NodeDescription {
         let facts = self.engine.facts();
+        let wireguard = self.engine.net.wireguard_key().await.inspect_err(|error| {
+            tracing::warn!(error = error as &dyn std::error::Error, "encrypted networks will not reach this host");
+        });
         NodeDescription {
             hostname: facts.hostname,
             os: "linux".to_owned(),
@@ -339,6 +342,7 @@ impl Executor for EngineExecutor {
             // Told by the agent, which has the certificates.
             tls: None,
             certificate: None,
+            wireguard: wireguard.ok(),
         }
     }
 
