@@ -151,6 +151,7 @@ async fn hello(inner: &Arc<Inner>, worker: &Worker) -> AgentMessage {
         known: worker.known(),
         plane: worker.plane.digest(),
         files: worker.stored.ids(),
+        tunnels: true,
     }
 }
 

@@ -29,13 +29,13 @@ pub(crate) fn serve(inner: &Arc<Inner>, ask: TunnelAsk) {
         let _ = out.send(TunnelMessage::Begin { ask: ask.id }).await;
         match inner.config.uplink.tunnel(&ask.manager, outgoing, CONNECT).await {
             Ok(incoming) => {
-                let io = skep_wire::tunnel::stream(incoming, out);
+                // Also when the connection has become that of an exec, which the executor does not wait for.
+                let io = skep_wire::tunnel::stream(incoming, out, slot);
                 if let Err(e) = inner.config.executor.tunnel(ask.task, io).await {
                     tracing::debug!(task = %ask.task, error = %e.message, "agent: no way to a container");
                 }
             }
             Err(e) => tracing::debug!(manager = ask.manager, error = %e, "agent: a container is not wanted any more"),
         }
-        drop(slot);
     });
 }

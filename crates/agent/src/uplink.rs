@@ -66,7 +66,7 @@ impl Uplink for TlsUplink {
     }
 
     async fn logs(&self, addr: &str, messages: mpsc::Receiver<LogMessage>) -> Result<(), WireError> {
-        Client::new(addr, None, &self.0)?.logs(messages).await
+        Client::patient(addr, &self.0)?.logs(messages).await
     }
 
     async fn tunnel(
@@ -75,7 +75,7 @@ impl Uplink for TlsUplink {
         outgoing: mpsc::Receiver<TunnelMessage>,
         within: Duration,
     ) -> Result<TunnelStream, WireError> {
-        Client::new(addr, None, &self.0)?.tunnel(outgoing, within).await
+        Client::patient(addr, &self.0)?.tunnel(outgoing, within).await
     }
 
     fn tls(&self) -> Option<(TlsInfo, (Time, Time))> {

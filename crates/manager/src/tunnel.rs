@@ -106,10 +106,25 @@ pub(crate) async fn open(s: &Arc<Shared>, target: &str) -> Result<DuplexStream, 
     let id = ask.id;
     s.tunnels.pass_on(node, ask);
     match tokio::time::timeout(ANSWER, arrived).await {
-        Ok(Ok((incoming, out))) => Ok(tunnel::stream(incoming, out)),
+        Ok(Ok((incoming, out))) => {
+            let gone = Box::pin(lost(s.clone(), node));
+            Ok(tunnel::stream(Box::pin(futures_util::StreamExt::take_until(incoming, gone)), out, ()))
+        }
         _ => {
             s.tunnels.lock().remove(&id);
-            Err(rpc(Code::Unavailable, format!("node {node} did not answer for task {}", task.id)))
+            let why = "it may be busy, or of an older version of Skep";
+            Err(rpc(Code::Unavailable, format!("node {node} did not answer for task {}: {why}", task.id)))
+        }
+    }
+}
+
+/// Waits until a node is not there any more. Its session tells sooner than its connection, which waits long for a sign of life.
+async fn lost(s: Arc<Shared>, node: NodeId) {
+    let mut changed = s.tables.watch();
+    while s.store().node(node).is_some_and(|n| n.state == NodeState::Ready) {
+        // Tables that are gone do not change.
+        if changed.changed().await.is_err() {
+            return;
         }
     }
 }

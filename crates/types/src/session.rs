@@ -34,6 +34,9 @@ pub enum AgentMessage {
         /// Secrets and configs that it has.
         #[serde(default)]
         files: Vec<FileId>,
+        /// Whether it knows [`ManagerMessage::Tunnel`]; an agent of the version before would drop its session over one.
+        #[serde(default)]
+        tunnels: bool,
     },
     /// The host changed (or is as it was).
     Description(crate::object::NodeDescription),
@@ -126,6 +129,6 @@ pub enum ManagerMessage {
     RenewCertificate,
     /// Answer to [`AgentMessage::Attach`].
     Attached(Answer),
-    /// A client of a manager wants a task's container.
+    /// A client of a manager wants a task's container; only for agents that said in their hello that they know this.
     Tunnel(Box<crate::tunnel::TunnelAsk>),
 }

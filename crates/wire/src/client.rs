@@ -69,6 +69,14 @@ impl Client {
         Ok(Self { addr: addr.to_owned(), channel: channel(addr, &name, Settings::Node(tls.clone()))? })
     }
 
+    /// The way to the manager at `addr` for logs and tunnels, which is not given up as soon as others are.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn patient(addr: &str, tls: &Tls) -> Result<Self, WireError> {
+        Ok(Self { addr: addr.to_owned(), channel: channel(addr, CA_NAME, Settings::Patient(tls.clone()))? })
+    }
+
     /// The manager's address.
     #[must_use]
     pub fn addr(&self) -> &str {
@@ -125,10 +133,10 @@ impl Client {
         let stream = in_time(&self.addr, after, c.tunnel(ReceiverStream::new(outgoing))).await?;
         // The connection lives as long as its stream.
         let kept = self.clone();
-        Ok(Box::pin(stream.map_while(move |m| {
-            let _ = &kept;
-            m.ok()
-        })))
+        let whole = move |m: Result<TunnelMessage, Status>| {
+            m.inspect_err(|e| tracing::debug!(manager = kept.addr, error = %e, "wire: a tunnel broke")).ok()
+        };
+        Ok(Box::pin(stream.map_while(whole)))
     }
 
     /// Opens an agent's session: what is put into `outgoing` is sent, what the manager sends is in the returned stream.

@@ -14,12 +14,14 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::{CONNECT_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Tls, WireError};
+use crate::{CONNECT_TIMEOUT, KeepAlive, PATIENT, PATIENT_PROTOCOL, QUICK, Tls, WireError};
 
 /// Where the settings of a connection come from.
 #[derive(Clone)]
 pub(crate) enum Settings {
     Node(Tls),
+    /// For logs and tunnels.
+    Patient(Tls),
     Fixed(Arc<ClientConfig>),
 }
 
@@ -27,8 +29,17 @@ impl Settings {
     fn get(&self) -> Arc<ClientConfig> {
         match self {
             Self::Node(t) => t.state().client.clone(),
+            Self::Patient(t) => {
+                let mut settings = ClientConfig::clone(&t.state().client);
+                settings.alpn_protocols.insert(0, PATIENT_PROTOCOL.to_vec());
+                Arc::new(settings)
+            }
             Self::Fixed(c) => c.clone(),
         }
+    }
+
+    fn keep_alive(&self) -> KeepAlive {
+        if matches!(self, Self::Patient(_)) { PATIENT } else { QUICK }
     }
 }
 
@@ -70,8 +81,8 @@ pub(crate) fn channel(addr: &str, name: &str, settings: Settings) -> Result<Chan
     let name = ServerName::try_from(name.to_owned()).map_err(|e| bad(e.to_string()))?;
     let endpoint = Endpoint::from_shared(format!("http://{addr}"))
         .map_err(|e| bad(e.to_string()))?
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .http2_keep_alive_interval(settings.keep_alive().interval)
+        .keep_alive_timeout(settings.keep_alive().timeout)
         .keep_alive_while_idle(true)
         // Raft batches and table lists are larger than HTTP/2's default of 64 KiB.
         .initial_stream_window_size(4 * 1024 * 1024)

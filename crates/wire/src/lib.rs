@@ -26,10 +26,24 @@ use std::time::Duration;
 
 /// How long a TCP connection and its handshake may take each; a powered-off host is noticed after this.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection with nothing heard is asked for a sign of life after this.
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
-/// A connection that gives no sign of life for this long is dead.
-pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How soon a connection that says nothing is taken for dead.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeepAlive {
+    /// With nothing heard for so long it is asked for a sign of life.
+    pub(crate) interval: Duration,
+    /// If that does not come within this, it is dead.
+    pub(crate) timeout: Duration,
+}
+
+/// Sessions and calls: whoever waits on one must soon turn to another host.
+pub(crate) const QUICK: KeepAlive = KeepAlive { interval: Duration::from_millis(500), timeout: Duration::from_secs(1) };
+/// Logs and tunnels: the answer to a sign of life stands in line behind megabytes, at a host that may have much to do, and nothing
+/// is won by giving up early. A node that is down is known sooner by its session.
+pub(crate) const PATIENT: KeepAlive = KeepAlive { interval: Duration::from_secs(2), timeout: Duration::from_secs(15) };
+/// How a connection for logs or a tunnel calls itself (ALPN), so that the server is patient with it too. A server of the version
+/// before takes it as any other.
+pub(crate) const PATIENT_PROTOCOL: &[u8] = b"skep-stream";
 /// Largest message. Control answers list whole tables; raft messages are below 4 MiB.
 pub const MAX_MESSAGE: usize = 32 * 1024 * 1024;
 

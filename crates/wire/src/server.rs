@@ -21,7 +21,7 @@ use crate::message::{
     CertificateAnswer, ControlAnswer, ControlCall, Empty, LogMessage, Payload, RaftAnswer, RaftMessage, RootAnswer,
     TunnelMessage,
 };
-use crate::{CONNECT_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE, Tls};
+use crate::{CONNECT_TIMEOUT, KeepAlive, MAX_MESSAGE, PATIENT, PATIENT_PROTOCOL, QUICK, Tls};
 
 /// Generated glue.
 #[allow(missing_docs, unreachable_pub, clippy::all, unused)]
@@ -95,38 +95,10 @@ impl Server {
     pub fn start(listener: TcpListener, tls: Tls, handler: Arc<dyn Handler>) -> std::io::Result<Self> {
         let addr = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
-        let (tx, rx) = mpsc::channel(ACCEPTED);
-        tokio::spawn(accept(listener, tls, tx, stopped.clone()));
         let service = Service(handler);
-        let ca = rpc::ca_server::CaServer::new(service.clone());
-        let raft = rpc::raft_server::RaftServer::new(service.clone())
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE);
-        let control = rpc::control_server::ControlServer::new(service.clone())
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE);
-        let dispatcher = rpc::dispatcher_server::DispatcherServer::new(service)
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE);
-        let router = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .initial_stream_window_size(4 * 1024 * 1024)
-            .initial_connection_window_size(16 * 1024 * 1024)
-            .add_service(ca)
-            .add_service(raft)
-            .add_service(control)
-            .add_service(dispatcher);
-        let mut until = stopped;
-        tokio::spawn(async move {
-            let end = async move {
-                // An error means that the server is gone, which is the same.
-                let _ = until.wait_for(|s| *s).await;
-            };
-            if let Err(e) = router.serve_with_incoming_shutdown(ReceiverStream::new(rx), end).await {
-                tracing::warn!(error = %e, "wire: server ended");
-            }
-        });
+        let doors =
+            Doors { quick: serve(service.clone(), QUICK, stopped.clone()), patient: serve(service, PATIENT, stopped.clone()) };
+        tokio::spawn(accept(listener, tls, doors, stopped));
         Ok(Self { stop, addr })
     }
 
@@ -137,12 +109,51 @@ impl Server {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    tls: Tls,
-    tx: mpsc::Sender<Result<Conn, std::io::Error>>,
-    mut stop: watch::Receiver<bool>,
-) {
+/// Connections on their way to HTTP.
+type Accepted = mpsc::Sender<Result<Conn, std::io::Error>>;
+
+/// Where connections go, by what they call themselves.
+#[derive(Clone)]
+struct Doors {
+    quick: Accepted,
+    patient: Accepted,
+}
+
+/// Serves connections, each given up when it says nothing for as long as `alive` says.
+fn serve(service: Service, alive: KeepAlive, mut until: watch::Receiver<bool>) -> Accepted {
+    let (tx, rx) = mpsc::channel(ACCEPTED);
+    let ca = rpc::ca_server::CaServer::new(service.clone());
+    let raft = rpc::raft_server::RaftServer::new(service.clone())
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let control = rpc::control_server::ControlServer::new(service.clone())
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let dispatcher = rpc::dispatcher_server::DispatcherServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let router = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(alive.interval))
+        .http2_keepalive_timeout(Some(alive.timeout))
+        .initial_stream_window_size(4 * 1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024)
+        .add_service(ca)
+        .add_service(raft)
+        .add_service(control)
+        .add_service(dispatcher);
+    tokio::spawn(async move {
+        let end = async move {
+            // An error means that the server is gone, which is the same.
+            let _ = until.wait_for(|s| *s).await;
+        };
+        if let Err(e) = router.serve_with_incoming_shutdown(ReceiverStream::new(rx), end).await {
+            tracing::warn!(error = %e, "wire: server ended");
+        }
+    });
+    tx
+}
+
+async fn accept(listener: TcpListener, tls: Tls, doors: Doors, mut stop: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
@@ -159,11 +170,14 @@ async fn accept(
                 continue;
             }
         };
-        let (tls, tx, stop) = (tls.clone(), tx.clone(), stop.clone());
+        let (tls, doors, stop) = (tls.clone(), doors.clone(), stop.clone());
         tokio::spawn(async move {
             match handshake(tcp, remote, &tls, stop).await {
                 // The server may have ended meanwhile.
-                Ok(c) => drop(tx.send(Ok(c)).await),
+                Ok((c, patient)) => {
+                    let door = if patient { doors.patient } else { doors.quick };
+                    drop(door.send(Ok(c)).await);
+                }
                 Err(e) => tracing::debug!(%remote, error = %e, "wire: handshake failed"),
             }
             drop(slot);
@@ -171,12 +185,13 @@ async fn accept(
     }
 }
 
+/// The connection, and whether it is for logs or a tunnel.
 async fn handshake(
     tcp: TcpStream,
     remote: SocketAddr,
     tls: &Tls,
     stop: watch::Receiver<bool>,
-) -> Result<Conn, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(Conn, bool), Box<dyn std::error::Error + Send + Sync>> {
     tcp.set_nodelay(true)?;
     let acceptor = TlsAcceptor::from(tls.state().server.clone());
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, acceptor.accept(tcp)).await??;
@@ -184,7 +199,8 @@ async fn handshake(
         Some(cert) => Some(skep_pki::identity(cert)?),
         None => None,
     };
-    Ok(Conn::new(stream, PeerInfo { remote, identity }, stop))
+    let patient = stream.get_ref().1.alpn_protocol() == Some(PATIENT_PROTOCOL);
+    Ok((Conn::new(stream, PeerInfo { remote, identity }, stop), patient))
 }
 
 #[derive(Clone)]
@@ -252,7 +268,9 @@ impl rpc::dispatcher_server::Dispatcher for Service {
         let who = node(&r)?;
         let (tx, rx) = mpsc::channel(TUNNEL_OUT);
         let handler = self.0.clone();
-        let incoming: TunnelStream = Box::pin(r.into_inner().map_while(Result::ok));
+        let whole =
+            |m: Result<TunnelMessage, Status>| m.inspect_err(|e| tracing::debug!(error = %e, "wire: a tunnel broke")).ok();
+        let incoming: TunnelStream = Box::pin(r.into_inner().map_while(whole));
         tokio::spawn(async move { handler.tunnel(who, incoming, tx).await });
         Ok(Response::new(Box::pin(ReceiverStream::new(rx).map(Ok))))
     }

@@ -16,7 +16,7 @@ use skep_pki::Identity;
 use skep_types::Time;
 use skep_types::object::TlsInfo;
 
-use crate::WireError;
+use crate::{PATIENT_PROTOCOL, WireError};
 
 /// What a node shows of itself and whom it trusts; all PEM.
 #[derive(Clone)]
@@ -131,7 +131,8 @@ impl State {
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain.clone(), key()?)
             .map_err(tls)?;
-        server.alpn_protocols = vec![b"h2".to_vec()];
+        // Of what a client offers, the first of these is taken.
+        server.alpn_protocols = vec![PATIENT_PROTOCOL.to_vec(), b"h2".to_vec()];
         let mut client = client_builder()?.with_root_certificates(roots).with_client_auth_cert(chain, key()?).map_err(tls)?;
         client.alpn_protocols = vec![b"h2".to_vec()];
         // No resumption: a resumed session would keep the role of an older certificate.

@@ -15,9 +15,10 @@ const BUFFER: usize = 64 << 10;
 /// Bytes of a message.
 const CHUNK: usize = 32 << 10;
 
-/// The connection of a tunnel. Each direction ends by itself, as of a TCP connection; a tunnel that breaks ends both.
+/// The connection of a tunnel. Each direction ends by itself, as of a TCP connection; a tunnel that breaks ends both. `kept` is
+/// dropped when neither side has anything more to say.
 #[must_use]
-pub fn stream(mut incoming: TunnelStream, out: mpsc::Sender<TunnelMessage>) -> DuplexStream {
+pub fn stream(mut incoming: TunnelStream, out: mpsc::Sender<TunnelMessage>, kept: impl Send + 'static) -> DuplexStream {
     let (near, far) = tokio::io::duplex(BUFFER);
     let (mut read, mut write) = tokio::io::split(far);
     tokio::spawn(async move {
@@ -25,7 +26,12 @@ pub fn stream(mut incoming: TunnelStream, out: mpsc::Sender<TunnelMessage>) -> D
         let send = async {
             let mut chunk = vec![0; CHUNK];
             loop {
-                let message = match read.read(&mut chunk).await {
+                let read = tokio::select! {
+                    read = read.read(&mut chunk) => read,
+                    // Also while there is nothing to say: else a silent process would keep what nobody listens to.
+                    () = out.closed() => return false,
+                };
+                let message = match read {
                     Ok(0) | Err(_) => TunnelMessage::End,
                     Ok(n) => TunnelMessage::Data(Bytes(Arc::from(&chunk[..n]))),
                 };
@@ -50,15 +56,18 @@ pub fn stream(mut incoming: TunnelStream, out: mpsc::Sender<TunnelMessage>) -> D
             }
             false
         };
-        tokio::pin!(send, receive);
-        tokio::select! {
-            whole = &mut send => if whole {
-                receive.await;
-            },
-            whole = &mut receive => if whole {
-                send.await;
-            },
-        }
+        let whole = {
+            tokio::pin!(send, receive);
+            tokio::select! {
+                whole = &mut send => whole && receive.await,
+                whole = &mut receive => whole && send.await,
+            }
+        };
+        // What was said last may still wait for the connection, which goes with `incoming`: the other side ends that when it has
+        // heard all.
+        drop(out);
+        while whole && incoming.next().await.is_some() {}
+        drop(kept);
     });
     near
 }
@@ -71,7 +80,7 @@ mod tests {
     /// Both ends of a tunnel.
     fn pair() -> (DuplexStream, DuplexStream) {
         let ((a, from_a), (b, from_b)) = (mpsc::channel(4), mpsc::channel(4));
-        (stream(Box::pin(ReceiverStream::new(from_b)), a), stream(Box::pin(ReceiverStream::new(from_a)), b))
+        (stream(Box::pin(ReceiverStream::new(from_b)), a, ()), stream(Box::pin(ReceiverStream::new(from_a)), b, ()))
     }
 
     #[tokio::test]
@@ -114,9 +123,23 @@ mod tests {
     async fn a_tunnel_that_breaks_ends_both() {
         let (out, from_here) = mpsc::channel(4);
         let (to_here, incoming) = mpsc::channel(4);
-        let mut here = stream(Box::pin(ReceiverStream::new(incoming)), out);
+        let mut here = stream(Box::pin(ReceiverStream::new(incoming)), out, ());
         drop((to_here, from_here));
         let mut answer = Vec::new();
         assert_eq!(here.read_to_end(&mut answer).await.expect("an end"), 0);
+    }
+    /// As of an exec that has all its input and says nothing: a process that sleeps.
+    #[tokio::test]
+    async fn a_silent_side_keeps_nothing_of_a_tunnel_that_breaks() {
+        let (out, from_here) = mpsc::channel(4);
+        let (to_here, incoming) = mpsc::channel(4);
+        let (kept, gone) = tokio::sync::oneshot::channel::<()>();
+        let mut here = stream(Box::pin(ReceiverStream::new(incoming)), out, kept);
+        to_here.send(TunnelMessage::End).await.expect("taken");
+        let mut input = Vec::new();
+        here.read_to_end(&mut input).await.expect("the end of the input");
+        drop((to_here, from_here));
+        assert!(gone.await.is_err());
+        assert!(here.write_all(b"too late").await.is_err());
     }
 }

@@ -8,15 +8,20 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use skep_pki::{Identity, JoinToken, RootCa, key_pair};
 use skep_types::control::*;
+use skep_types::file::Bytes;
 use skep_types::session::{AgentMessage, ManagerMessage};
 use skep_types::spec::{Availability, Role};
+use skep_types::tunnel::TunnelMessage;
 use skep_types::{ClusterId, NodeId, Time};
 use skep_wire::*;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 
-struct Echo(RootCa);
+/// Says when a session has ended, and what came through a tunnel.
+struct Echo(RootCa, watch::Sender<bool>, mpsc::Sender<Vec<u8>>);
 
 const CLUSTER: ClusterId = ClusterId(u128::MAX - 5);
 
@@ -53,8 +58,27 @@ impl Handler for Echo {
     async fn session(&self, _: Identity, _: SocketAddr, mut i: Incoming, out: mpsc::Sender<ManagerMessage>) {
         while i.next().await.is_some() {
             if out.send(ManagerMessage::Heartbeat).await.is_err() {
+                break;
+            }
+        }
+        self.1.send_replace(true);
+    }
+    async fn tunnel(&self, _: Identity, mut incoming: TunnelStream, out: mpsc::Sender<TunnelMessage>) {
+        let mut first = incoming.next().await;
+        if matches!(first, Some(TunnelMessage::Begin { .. })) {
+            // As a client that has no more to say, and listens to the end.
+            let mut io = tunnel::stream(incoming, out, ());
+            io.shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            io.read_to_end(&mut heard).await.unwrap();
+            self.2.send(heard).await.unwrap();
+            return;
+        }
+        while let Some(m) = first {
+            if out.send(m).await.is_err() {
                 return;
             }
+            first = incoming.next().await;
         }
     }
 }
@@ -67,13 +91,43 @@ fn credentials(root: &RootCa, node: u128, role: Role) -> Credentials {
 }
 
 async fn start() -> (Server, RootCa, String) {
+    let (server, root, addr, ..) = start_and_watch().await;
+    (server, root, addr)
+}
+
+/// Also what is up when a session has ended, and what comes through tunnels.
+async fn start_and_watch() -> (Server, RootCa, String, watch::Receiver<bool>, mpsc::Receiver<Vec<u8>>) {
     let root = RootCa::create(SystemTime::now()).unwrap();
     let tls = Tls::new(&credentials(&root, 1, Role::Manager)).unwrap();
     let copy = RootCa::load(root.cert_pem(), root.key_pem()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let s = Server::start(listener, tls, Arc::new(Echo(copy))).unwrap();
+    let ((ended, ends), (heard, hears)) = (watch::channel(false), mpsc::channel(1));
+    let s = Server::start(listener, tls, Arc::new(Echo(copy, ended, heard))).unwrap();
     let addr = s.addr().to_string();
-    (s, root, addr)
+    (s, root, addr, ends, hears)
+}
+
+/// A way to `to` on which nothing passes while the gate is shut, as between hosts that have too much to do; its address.
+async fn gated(to: String, gate: watch::Receiver<bool>) -> String {
+    async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut open: watch::Receiver<bool>) {
+        let mut chunk = vec![0; 16 << 10];
+        while let Ok(n @ 1..) = from.read(&mut chunk).await {
+            if open.wait_for(|open| *open).await.is_err() || to.write_all(&chunk[..n]).await.is_err() {
+                return;
+            }
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let (near_read, near_write) = near.into_split();
+            let (far_read, far_write) = TcpStream::connect(&to).await.unwrap().into_split();
+            tokio::spawn(pass(near_read, far_write, gate.clone()));
+            tokio::spawn(pass(far_read, near_write, gate.clone()));
+        }
+    });
+    addr
 }
 
 fn raft_message(bytes: Vec<u8>) -> RaftMessage {
@@ -146,4 +200,50 @@ async fn a_stopped_server_cuts_sessions_and_a_silent_peer_is_noticed() {
     // Noticed by the handshake's own limit, not by the call's.
     let answer = c.control(ControlCall::Request(Box::new(ControlRequest::ListNodes)), LONG * 4).await;
     assert!(matches!(answer, Err(WireError::Connect { .. })), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_tunnel_outlives_a_standstill_that_ends_a_session() {
+    let (_s, root, addr, mut session_ended, _) = start_and_watch().await;
+    let (gate, open) = watch::channel(true);
+    let addr = gated(addr, open).await;
+    let tls = Tls::new(&credentials(&root, 2, Role::Worker)).unwrap();
+    let (out, rx) = mpsc::channel(1);
+    let mut tunnel = Client::patient(&addr, &tls).unwrap().tunnel(rx, LONG).await.unwrap();
+    let word = |text: &str| TunnelMessage::Data(Bytes(Arc::from(text.as_bytes())));
+    out.send(word("before")).await.unwrap();
+    assert_eq!(tunnel.next().await, Some(word("before")));
+    // Later than the tunnel, so that this would be given up before it.
+    let (session_out, rx) = mpsc::channel(1);
+    let mut session = Client::new(&addr, None, &tls).unwrap().session(rx, LONG).await.unwrap();
+    session_out.send(AgentMessage::Heartbeat).await.unwrap();
+    assert!(matches!(session.next().await, Some(Ok(ManagerMessage::Heartbeat))));
+
+    gate.send_replace(false);
+    out.send(word("meanwhile")).await.unwrap();
+    // Both sides find out, in about the same time.
+    let end = tokio::time::timeout(2 * LONG, session.next()).await.expect("the agent finds out");
+    assert!(matches!(end, None | Some(Err(_))), "{end:?}");
+    tokio::time::timeout(2 * LONG, session_ended.wait_for(|ended| *ended)).await.expect("the manager finds out").unwrap();
+    gate.send_replace(true);
+    assert_eq!(tunnel.next().await, Some(word("meanwhile")));
+}
+
+#[tokio::test]
+async fn the_last_words_through_a_tunnel_are_heard() {
+    let (_s, root, addr, _, mut heard) = start_and_watch().await;
+    let tls = Tls::new(&credentials(&root, 2, Role::Worker)).unwrap();
+    for round in 0..20 {
+        let (out, rx) = mpsc::channel(4);
+        out.send(TunnelMessage::Begin { ask: skep_types::LogId(round) }).await.unwrap();
+        let incoming = Client::patient(&addr, &tls).unwrap().tunnel(rx, LONG).await.unwrap();
+        let mut io = tunnel::stream(incoming, out, ());
+        let mut input = Vec::new();
+        io.read_to_end(&mut input).await.unwrap();
+        // As a process that sums up its input and ends.
+        io.write_all(b"that is all").await.unwrap();
+        drop(io);
+        let all = tokio::time::timeout(LONG, heard.recv()).await.unwrap().unwrap();
+        assert_eq!(String::from_utf8(all).unwrap(), "that is all", "round {round}");
+    }
 }

@@ -96,8 +96,28 @@ fn tasks_are_reached_wherever_they_run() {
     // Only managers know the tasks.
     assert_eq!(bed.skep("worker2", &["service", "exec", "web", "true"]).code, 1);
 
-    // A node that loses its power ends what was under way there, and the command with it.
+    // A manager that dies under an exec ends its input, and with that what reads it: nothing stays on the node.
     let far = tasks.iter().find(|t| t.node == bed.node_id("worker2")).map(|t| format!("web.{}", t.slot)).expect("a task there");
+    let mut exec = bed.skep_command("worker1", &["service", "exec", "-i", &far, "cat"]);
+    let mut child = exec.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"hello\n").expect("taken");
+    let mut echoed = [0u8; 6];
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut echoed).expect("it runs");
+    bed.kill_daemon("worker1");
+    wait("the command to end", LONG, || {
+        let ended = child.try_wait().map_err(|e| e.to_string())?;
+        that(ended.is_some_and(|s| !s.success()), format!("{ended:?}"))
+    });
+    // Two managers need both of them.
+    bed.start_daemon("worker1");
+    wait("its process to end", LONG, || {
+        let top = bed.skep("manager", &["service", "top", &far, "-o", "pid,args"]);
+        that(top.code == 0 && !top.out.contains("cat") && top.out.contains("sleep 100000"), format!("{top:?}"))
+    });
+    drop(input);
+
+    // A node that loses its power ends what was under way there, and the command with it.
     let mut exec = bed.skep_command("manager", &["service", "exec", &far, "sh", "-c", "echo begun; sleep 1000"]);
     let mut child = exec.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
     let mut begun = [0u8; 6];

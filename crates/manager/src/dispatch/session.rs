@@ -58,7 +58,11 @@ pub(crate) async fn session(
         return;
     }
     let hello = tokio::time::timeout(HELLO_TIMEOUT, incoming.next()).await;
-    let Ok(Some(AgentMessage::Hello { description, addr, availability: _, known, plane, files })) = hello else { return };
+    let Ok(Some(AgentMessage::Hello { description, addr, availability: _, known, plane, files, tunnels: knows_tunnels })) =
+        hello
+    else {
+        return;
+    };
     let addr = addr.or(match peer.ip() {
         std::net::IpAddr::V4(ip) => Some(ip),
         std::net::IpAddr::V6(_) => None,
@@ -153,7 +157,8 @@ pub(crate) async fn session(
                 }
             }
             Ok((node, ask)) = tunnels.recv() => {
-                if node == who.node && !out.send(ManagerMessage::Tunnel(Box::new((*ask).clone()))).await {
+                // Whoever waits for one of an older version is told that the node does not answer.
+                if node == who.node && knows_tunnels && !out.send(ManagerMessage::Tunnel(Box::new((*ask).clone()))).await {
                     break;
                 }
             }

@@ -130,7 +130,12 @@ async fn run(s: Arc<Shared>, of: Of, options: LogOptions, out: mpsc::Sender<LogI
                     stream.look(of);
                 }
             }
-            _ = changed.changed(), if stream.options.follow => stream.look(of),
+            _ = changed.changed() => {
+                stream.lost();
+                if stream.options.follow {
+                    stream.look(of);
+                }
+            }
         }
         if stream.options.follow && stream.asked.is_empty() && matches!(of, Of::Task(_)) && stream.is_over(of) {
             break;
@@ -233,9 +238,19 @@ impl Stream<'_> {
     /// Gives up asks that no agent has taken.
     fn late(&mut self) {
         let now = Instant::now();
-        let late: Vec<LogId> =
-            self.asked.iter().filter(|(_, (_, until))| until.is_some_and(|u| u <= now)).map(|(id, _)| *id).collect();
-        for id in late {
+        self.give_up(|_, until| until.is_some_and(|u| u <= now));
+    }
+
+    /// Gives up nodes that are down. Their sessions tell sooner than their connections, which wait long for a sign of life.
+    fn lost(&mut self) {
+        let store = self.s.store();
+        self.give_up(|node, _| store.node(node).is_none_or(|n| n.state != NodeState::Ready));
+    }
+
+    fn give_up(&mut self, which: impl Fn(NodeId, Option<Instant>) -> bool) {
+        let these: Vec<LogId> =
+            self.asked.iter().filter(|(_, (asked, until))| which(asked.node, *until)).map(|(id, _)| *id).collect();
+        for id in these {
             if let Some((asked, _)) = self.asked.remove(&id)
                 && !self.options.follow
             {
