@@ -158,6 +158,15 @@ pub trait Executor: Send + Sync + 'static {
         Err(ExecError { temporary: false, message: format!("task {task} has no container that could be talked to") })
     }
 
+    /// Lets the host's network be looked at on a connection; returns when that has ended.
+    ///
+    /// # Errors
+    /// [`ExecError`] if there is nothing to look at.
+    async fn network(&self, io: tokio::io::DuplexStream) -> Result<(), ExecError> {
+        drop(io);
+        Err(ExecError { temporary: false, message: "this host has no network that could be looked at".to_owned() })
+    }
+
     /// The containers of tasks on this host, running and ended ones.
     async fn observe(&self) -> Vec<ObservedTask>;
 }

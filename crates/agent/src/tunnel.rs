@@ -31,7 +31,11 @@ pub(crate) fn serve(inner: &Arc<Inner>, ask: TunnelAsk) {
             Ok(incoming) => {
                 // Also when the connection has become that of an exec, which the executor does not wait for.
                 let io = skep_wire::tunnel::stream(incoming, out, slot);
-                if let Err(e) = inner.config.executor.tunnel(ask.task, io).await {
+                let served = match ask.network {
+                    true => inner.config.executor.network(io).await,
+                    false => inner.config.executor.tunnel(ask.task, io).await,
+                };
+                if let Err(e) = served {
                     tracing::debug!(task = %ask.task, error = %e.message, "agent: no way to a container");
                 }
             }

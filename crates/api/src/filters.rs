@@ -49,14 +49,6 @@ impl Filters {
         })
     }
 
-    /// No `label!` value (`key` or `key=value`) fits.
-    pub(crate) fn lacks(&self, key: &str, labels: &BTreeMap<String, String>) -> bool {
-        self.values(key).all(|unwanted| match unwanted.split_once('=') {
-            Some((k, v)) => labels.get(k).is_none_or(|have| have != v),
-            None => !labels.contains_key(unwanted),
-        })
-    }
-
     /// A switch such as `dangling=true`.
     pub(crate) fn flag(&self, key: &str) -> Option<bool> {
         self.values(key).next().map(|v| matches!(v, "1" | "true" | "True" | "TRUE"))

@@ -23,6 +23,7 @@ mod hijack;
 mod images;
 mod inspect_json;
 mod listen;
+mod netreport;
 mod networks;
 mod nodes;
 mod prune;
@@ -53,6 +54,7 @@ use skep_types::control::{
 };
 use skep_types::host::{ImageInfo, LocalNetworkInfo, LogOptions, LogRecord, Progress, RegistryAuth, Removed};
 use skep_types::logs::{LogItem, LogTarget};
+use skep_types::netreport::NetworkReport;
 use skep_types::object::Network;
 use skep_types::spec::Labels;
 use skep_types::usage::{Change, NewLimits, Process, Usage};
@@ -61,7 +63,7 @@ use tokio::sync::{broadcast, mpsc};
 
 pub use auth::decode as decode_auth;
 pub use listen::{ListenError, Listener, serve};
-pub use scope::serve_container;
+pub use scope::{serve_container, serve_network};
 pub use version::{API_VERSION, MIN_API_VERSION};
 
 /// A refusal: class and text.
@@ -130,6 +132,8 @@ pub struct DaemonInfo {
     pub mirrors: Vec<String>,
     /// Number of images.
     pub images: usize,
+    /// Features of the kernel that networks use, and whether they are there.
+    pub network_features: Vec<(String, bool)>,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }
@@ -268,6 +272,9 @@ pub trait Engine: Send + Sync + 'static {
     async fn create_network(&self, network: NewNetwork) -> ApiResult<String>;
     /// Removes one.
     async fn remove_network(&self, target: &str) -> ApiResult<()>;
+    /// What the kernel has of this host's networks beside what it should have; with `probe` also whether other nodes and these
+    /// managers can be reached, and what all of it means.
+    async fn network_report(&self, probe: bool, managers: Vec<(NodeId, String)>) -> NetworkReport;
     /// Connects a container to one, or to one of the swarm.
     async fn connect_network(&self, network: &str, container: &str, join: NetworkJoin) -> ApiResult<()>;
     /// Disconnects a container from one.
@@ -317,6 +324,8 @@ pub trait Cluster: Send + Sync + 'static {
     async fn logs(&self, target: &LogTarget, options: LogOptions) -> ApiResult<mpsc::Receiver<LogItem>>;
     /// A way to the container of a task, wherever it runs: the Engine API of this one container is spoken on it.
     async fn tunnel(&self, task: &str) -> ApiResult<tokio::io::DuplexStream>;
+    /// A way to a node's network, to be looked at: `/skep/v1/network/…` is spoken on it.
+    async fn network_tunnel(&self, node: &str) -> ApiResult<tokio::io::DuplexStream>;
     /// Addresses of this host that could be advertised: (interface, address).
     fn addresses(&self) -> Vec<(String, std::net::Ipv4Addr)>;
     /// The address to advertise when the user names none (`--swarm-default-advertise-addr`).

@@ -10,7 +10,7 @@ use skep_types::container::ContainerInfo;
 use skep_types::control::{Code, ControlRequest, ControlResponse};
 use skep_types::host::LocalNetworkInfo;
 use skep_types::object::Network;
-use skep_types::spec::{Labels, NetworkSpec};
+use skep_types::spec::NetworkSpec;
 use skep_types::wireguard;
 use std::sync::Arc;
 
@@ -18,8 +18,26 @@ use crate::body::JsonBody;
 use crate::containers::no_content;
 use crate::error::{Failure, Handled};
 use crate::filters::Filters;
+use crate::prune::Wanted;
 use crate::{App, NewNetwork};
 
+/// Option of every driver: the payload size.
+const MTU: &str = "com.docker.network.driver.mtu";
+/// Drivers of networks of one host, with their other options. What begins otherwise is kept with a bridge, as Docker does.
+const OPTIONS: [(&str, &[&str]); 3] = [
+    (
+        "bridge",
+        &[
+            "com.docker.network.bridge.name",
+            "com.docker.network.bridge.enable_icc",
+            "com.docker.network.bridge.enable_ip_masquerade",
+            "com.docker.network.bridge.host_binding_ipv4",
+            "com.docker.network.bridge.default_bridge",
+        ],
+    ),
+    ("macvlan", &["parent", "macvlan_mode"]),
+    ("ipvlan", &["parent", "ipvlan_mode", "ipvlan_flag"]),
+];
 const FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
 
 fn containers_on(id: &str, containers: &[ContainerInfo]) -> Value {
@@ -198,14 +216,15 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
         if driver != "overlay" {
             return Err(Failure::unbuilt(format!("the driver {driver} with swarm scope")));
         }
-        if ingress {
-            return Err(Failure::unbuilt("another ingress network"));
-        }
         if ip_range.is_some() || !auxiliary.is_empty() {
             return Err(Failure::unbuilt("an ip-range or auxiliary addresses of a network of the swarm"));
         }
-        if let Some(option) = options.keys().find(|o| *o != wireguard::OPTION) {
-            return Err(Failure::unbuilt(format!("the network option {option}")));
+        if let Some(option) = options.keys().find(|k| *k != MTU && *k != wireguard::OPTION) {
+            return Err(Failure::unbuilt(format!("the option {option} of networks of the swarm")));
+        }
+        // An address, VXLAN's headers and one byte need that much.
+        if let Some(text) = options.get(MTU).filter(|t| !t.parse::<u32>().is_ok_and(|n| (118..=65_535).contains(&n))) {
+            return Err(Failure::invalid(format!("invalid MTU value: {text}: it must be from 118 to 65535")));
         }
         let spec = NetworkSpec { name, labels, subnet, gateway, internal, attachable, ingress, options };
         match app.cluster.call(ControlRequest::CreateNetwork { spec }).await {
@@ -216,11 +235,20 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
             Err(e) => return Err(e.into()),
         }
     } else {
-        if !matches!(driver.as_str(), "" | "bridge" | "default") {
+        let driver = if matches!(driver.as_str(), "" | "default") { "bridge".to_owned() } else { driver };
+        let Some((_, known)) = OPTIONS.iter().find(|(name, _)| *name == driver) else {
             return Err(Failure::unbuilt(format!("the network driver {driver}")));
+        };
+        if ingress {
+            return Err(Failure::invalid(format!("the {driver} driver does not support ingress networks")));
+        }
+        let foreign = |k: &&String| k.starts_with("com.docker.network.") || driver != "bridge";
+        if let Some(option) = options.keys().filter(foreign).find(|k| *k != MTU && !known.contains(&k.as_str())) {
+            return Err(Failure::unbuilt(format!("the network option {option}")));
         }
         let info = LocalNetworkInfo {
             name,
+            driver,
             subnet,
             gateway,
             ip_range,
@@ -251,21 +279,17 @@ pub(crate) async fn remove(State(app): State<App>, Path(target): Path<String>) -
 
 /// `docker network prune`: networks that nobody is on; those of the swarm are its managers' to remove.
 pub(crate) async fn prune(State(app): State<App>, Query(query): Query<ListQuery>) -> Handled {
-    let filters = Filters::parse(query.filters.as_deref(), &["label", "label!", "until"])?;
-    if filters.values("until").next().is_some() {
-        return Err(Failure::unbuilt("the filter until"));
-    }
-    let wanted = |labels: &Labels| filters.labels("label", labels) && filters.lacks("label!", labels);
+    let wanted = Wanted::read(query.filters.as_deref(), &[])?;
     let mut gone = Vec::new();
     for n in app.engine.networks().await {
         let predefined = matches!(n.name.as_str(), "bridge" | "host" | "none" | "docker_gwbridge");
         // One that somebody is on stays: that is what the engine says then.
-        if !predefined && wanted(&n.labels) && app.engine.remove_network(&n.id).await.is_ok() {
+        if !predefined && wanted.fits(n.created, &n.labels) && app.engine.remove_network(&n.id).await.is_ok() {
             gone.push(n.name);
         }
     }
     if app.cluster.info().await.control_available {
-        for n in of_swarm(&app).await.iter().filter(|n| !n.spec.ingress && wanted(&n.spec.labels)) {
+        for n in of_swarm(&app).await.iter().filter(|n| !n.spec.ingress && wanted.fits(n.meta.created_at, &n.spec.labels)) {
             if app.cluster.call(ControlRequest::RemoveNetwork { target: n.id.to_string() }).await.is_ok() {
                 gone.push(n.spec.name.clone());
             }

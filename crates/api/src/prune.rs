@@ -24,13 +24,13 @@ pub(crate) struct PruneQuery {
 }
 
 /// What the filters `until`, `label` and `label!` leave.
-struct Wanted {
+pub(crate) struct Wanted {
     filters: Filters,
     until: Option<Time>,
 }
 
 impl Wanted {
-    fn read(text: Option<&str>, more: &[&str]) -> Handled<Self> {
+    pub(crate) fn read(text: Option<&str>, more: &[&str]) -> Handled<Self> {
         let known: Vec<&str> = ["until", "label", "label!"].iter().chain(more).copied().collect();
         let filters = Filters::parse(text, &known)?;
         let untils: Vec<&str> = filters.values("until").collect();
@@ -42,7 +42,7 @@ impl Wanted {
         Ok(Self { filters, until })
     }
 
-    fn fits(&self, created: Time, labels: &Labels) -> bool {
+    pub(crate) fn fits(&self, created: Time, labels: &Labels) -> bool {
         let spared = |wanted: &str| match wanted.split_once('=') {
             Some((k, v)) => labels.get(k).is_some_and(|have| have == v),
             None => labels.contains_key(wanted),

@@ -9,8 +9,8 @@ use skep_types::file::FileKind;
 
 use crate::error::Failure;
 use crate::{
-    App, cluster, containers, events, exec, files, images, networks, nodes, prune, reach, service_logs, services, skep, swarm,
-    system, tasks, usage, volumes,
+    App, cluster, containers, events, exec, files, images, netreport, networks, nodes, prune, reach, service_logs, services,
+    skep, swarm, system, tasks, usage, volumes,
 };
 
 pub(crate) fn router(app: App) -> Router {
@@ -76,6 +76,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/skep/v1/swarm/restore", post(skep::restore))
         .route("/skep/v1/swarm/renew", post(skep::renew))
         .route("/skep/v1/tasks/{id}/tunnel", post(skep::tunnel))
+        .route("/skep/v1/nodes/{id}/tunnel", post(skep::node_tunnel))
+        .route("/skep/v1/network/dump", get(netreport::dump))
+        .route("/skep/v1/network/doctor", get(netreport::doctor))
         .route("/nodes", get(nodes::list))
         .route("/nodes/{id}", get(nodes::inspect).delete(nodes::remove))
         .route("/nodes/{id}/update", post(nodes::update))

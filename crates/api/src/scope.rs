@@ -1,10 +1,10 @@
 //! The Engine API of one container: what a client elsewhere in the swarm may do with the container of a task. Whatever container a
-//! path names is that one; what could change another, or what the task is, is refused.
+//! path names is that one; what could change another, or what the task is, is refused. And that of a node's network, to look at.
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, Uri};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use skep_types::control::Code;
 use tokio::io::DuplexStream;
@@ -39,6 +39,25 @@ pub async fn serve_container(app: App, container: String, io: DuplexStream) {
     // The layer of the outer one comes before the routes of the inner one: a path is another one when it is looked up.
     let scoped = Router::new().fallback_service(router(app.clone())).layer(from_fn_with_state(scope, within));
     serve_connection(io, scoped, app).await;
+}
+
+/// Lets a node's network be looked at on a connection, to its end; nothing else.
+pub async fn serve_network(app: App, io: DuplexStream) {
+    let scoped = Router::new().fallback_service(router(app.clone())).layer(from_fn(looking));
+    serve_connection(io, scoped, app).await;
+}
+
+/// Whether a call only looks at the network.
+fn looks(method: &Method, path: &str) -> bool {
+    method == Method::GET && matches!(path, "/_ping" | "/skep/v1/network/dump" | "/skep/v1/network/doctor")
+}
+
+async fn looking(request: Request, next: Next) -> Response {
+    if looks(request.method(), request.uri().path()) {
+        return next.run(request).await;
+    }
+    let text = format!("{} {} is not for looking at a node's network", request.method(), request.uri().path());
+    Failure::new(Code::PermissionDenied, text).into_response()
 }
 
 /// Where a call leads within the scope; nothing if it is none of its calls. `owns` tells whether an exec is the container's.
@@ -91,5 +110,7 @@ mod tests {
         ] {
             assert_eq!(to(method.clone(), path), None, "{method} {path}");
         }
+        assert!(looks(&Method::GET, "/skep/v1/network/doctor") && !looks(&Method::POST, "/skep/v1/network/doctor"));
+        assert!(!looks(&Method::GET, "/networks") && !looks(&Method::GET, "/v1.50/containers/json"));
     }
 }

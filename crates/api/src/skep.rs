@@ -6,6 +6,9 @@
 //! | `GET /skep/v1/swarm/backup` | | the backup's bytes |
 //! | `POST /skep/v1/swarm/restore` | the backup's bytes; `listen-addr`, `advertise-addr`; header `X-Skep-Unlock-Key` for a sealed one | id of this node, a JSON string |
 //! | `POST /skep/v1/tasks/{id}/tunnel` | a connection upgrade | a connection to the task's node, on which the calls of that one container are served |
+//! | `POST /skep/v1/nodes/{id}/tunnel` | a connection upgrade | a connection to the node, on which `/skep/v1/network/…` is served |
+//! | `GET /skep/v1/network/dump` | | what the kernel has of this host's networks, and how that differs from what it should have |
+//! | `GET /skep/v1/network/doctor` | | the same, with `Findings` in words, for which other nodes are asked; takes some seconds |
 //! | `POST /skep/v1/swarm/renew` | `{JoinToken, RemoteAddr}` | nothing |
 
 use axum::Json;
@@ -17,12 +20,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_types::Time;
 use skep_types::control::{RestoreRequest, SwarmStatus};
+use tokio::io::DuplexStream;
 
-use crate::App;
 use crate::body::JsonBody;
 use crate::error::{Failure, Handled};
 use crate::hijack::Hijack;
 use crate::swarm::{advertise, listen_address, with_port};
+use crate::{ApiResult, App};
 
 /// Largest backup that is taken: the tables of a million tasks are half of it.
 const MAX_BACKUP: usize = 1 << 30;
@@ -104,12 +108,22 @@ pub(crate) async fn renew(State(app): State<App>, JsonBody(mut f): JsonBody) -> 
 }
 
 /// A connection to wherever a task runs.
-pub(crate) async fn tunnel(State(app): State<App>, Path(task): Path<String>, mut request: Request) -> Handled {
+pub(crate) async fn tunnel(State(app): State<App>, Path(task): Path<String>, request: Request) -> Handled {
+    join(request, app.cluster.tunnel(&task)).await
+}
+
+/// A connection to a node's network.
+pub(crate) async fn node_tunnel(State(app): State<App>, Path(node): Path<String>, request: Request) -> Handled {
+    join(request, app.cluster.network_tunnel(&node)).await
+}
+
+/// Makes one connection of the client's and the far one.
+async fn join(mut request: Request, far: impl Future<Output = ApiResult<DuplexStream>>) -> Handled {
     let hijack = Hijack::of(&mut request);
     if !hijack.asked() {
         return Err(Failure::invalid("a tunnel needs a connection upgrade (headers Connection: Upgrade, Upgrade: tcp)"));
     }
-    let mut far = app.cluster.tunnel(&task).await?;
+    let mut far = far.await?;
     let response = hijack.accept(true);
     tokio::spawn(async move {
         if let Some(mut near) = hijack.connection().await {

@@ -382,11 +382,22 @@ fn endpoint(mut f: Fields) -> Handled<EndpointSpec> {
             target: port(p.number("TargetPort")?)?,
             published: port(p.number("PublishedPort")?)?,
             mode,
+            host_ip: address(&p.get::<String>("HostIP")?)?,
         });
         p.finish()?;
     }
     f.finish()?;
     Ok(EndpointSpec { mode, ports })
+}
+
+/// A host's address that a port is published at; every address is none in particular.
+fn address(text: &str) -> Handled<Option<std::net::Ipv4Addr>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let ip = text.parse::<std::net::Ipv4Addr>();
+    let ip = ip.map_err(|_| invalid(format!("EndpointSpec: invalid host IP {text:?}: it must be an IPv4 address")))?;
+    Ok(Some(ip).filter(|ip| !ip.is_unspecified()))
 }
 
 /// Fills in the networks by id; `find` knows them.

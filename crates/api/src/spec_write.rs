@@ -244,6 +244,9 @@ pub(crate) fn port(p: &PortConfig) -> Value {
     if !p.name.is_empty() {
         out["Name"] = json!(p.name);
     }
+    if let Some(ip) = p.host_ip {
+        out["HostIP"] = json!(ip);
+    }
     out
 }
 

@@ -94,6 +94,18 @@ fn swarm_json(info: &SwarmInfo) -> Value {
     out
 }
 
+/// In one line, with what is missing.
+fn features(all: &[(String, bool)]) -> String {
+    let list = |there: bool| {
+        let names: Vec<&str> = all.iter().filter(|(_, t)| *t == there).map(|(n, _)| n.as_str()).collect();
+        names.join(", ")
+    };
+    match (list(true), list(false)) {
+        (there, missing) if missing.is_empty() => there,
+        (there, missing) => format!("{there}; missing: {missing}"),
+    }
+}
+
 pub(crate) async fn info(State(app): State<App>) -> Response {
     let d = app.engine.daemon();
     let swarm = app.cluster.info().await;
@@ -108,6 +120,11 @@ pub(crate) async fn info(State(app): State<App>) -> Response {
                 .to_owned(),
         );
     }
+    let missing = |name: &str| d.network_features.iter().any(|(n, there)| n == name && !there);
+    if missing("VXLAN") || missing("nftables egress hook") {
+        let text = "WARNING: The kernel lacks what overlay networks and published ports need: see `skep network doctor`";
+        warnings.push(text.to_owned());
+    }
     let registries: serde_json::Map<String, Value> = d
         .insecure_registries
         .iter()
@@ -116,8 +133,11 @@ pub(crate) async fn info(State(app): State<App>) -> Response {
     let mut out = json!({
         "ID": d.id, "Containers": containers.len(), "ContainersRunning": running, "ContainersPaused": 0,
         "ContainersStopped": containers.len() - running, "Images": d.images, "Driver": "overlay2",
-        "DriverStatus": [["Backing Filesystem", "overlayfs"], ["Mounts", "one per container, in its shim"]],
-        "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null", "overlay"], "Authorization": null, "Log": ["json-file"]},
+        "DriverStatus": [
+            ["Backing Filesystem", "overlayfs"], ["Mounts", "one per container, in its shim"],
+            ["Network features of the kernel", features(&d.network_features)],
+        ],
+        "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "ipvlan", "macvlan", "null", "overlay"], "Authorization": null, "Log": ["json-file"]},
         "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true, "CPUSet": true,
         "PidsLimit": true, "IPv4Forwarding": true, "Debug": false, "NFd": 0, "OomKillDisable": false, "NGoroutines": 0,
         "SystemTime": skep_types::Time::default()

@@ -116,6 +116,13 @@ impl App {
         Self::new(&self.program, self.config.clone(), Endpoint::Task { manager, task: task.to_owned() })
     }
 
+    /// The same for a node's network, to be looked at.
+    #[must_use]
+    pub fn at_node(&self, node: &str) -> Self {
+        let manager = Box::new(self.bare.clone());
+        Self::new(&self.program, self.config.clone(), Endpoint::Network { manager, node: node.to_owned() })
+    }
+
     /// The daemon's API, in a version that both sides speak; asks the daemon for it at first.
     ///
     /// # Errors

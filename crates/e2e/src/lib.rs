@@ -10,6 +10,7 @@ pub mod client;
 pub mod disks;
 pub mod images;
 pub mod load;
+pub mod tables;
 pub mod web;
 
 use std::process::{Command, Stdio};

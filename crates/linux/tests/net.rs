@@ -15,6 +15,7 @@ use skep_netplan::{Mac, Ns};
 use skep_types::dataplane::{
     DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView, View,
 };
+use skep_types::netreport::Level;
 use skep_types::spec::Protocol;
 use skep_types::{NetworkId, NodeId};
 
@@ -46,6 +47,8 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
         published: 8080,
         target: 80,
         backends: tasks.iter().filter(behind).map(|t| IngressBackend { addr: ingress(t.0), node: node(t.1) }).collect(),
+        host_ip: None,
+        prefer_local: false,
     };
     DataPlane {
         node: Some(node(own)),
@@ -61,6 +64,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
             gateway: overlay(1),
             internal: false,
             encrypted: false,
+            mtu: None,
             endpoints: tasks
                 .iter()
                 .map(|t| OverlayEndpoint {
@@ -76,6 +80,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
                 aliases: vec!["www".to_owned()],
                 vip: Some(ip(VIP)),
                 backends: backends.iter().map(|n| overlay(*n)).collect(),
+                ports: Vec::new(),
             }],
         })],
         ingress: Some(View::new(IngressView {
@@ -142,6 +147,18 @@ async fn a_swarm_carries_its_traffic() {
     let tasks: BTreeSet<_> = one.resolve(&caller, "tasks.web").unwrap().into_iter().collect();
     assert_eq!(tasks, BTreeSet::from([ip("10.0.1.12"), ip("10.0.1.13")]));
     assert_eq!(one.resolve(&caller, "web.13.x").unwrap(), [ip("10.0.1.13")]);
+
+    // what was written is read as it was written
+    for host in &hosts {
+        let report = host.manager().report(false, Vec::new()).await;
+        let wrong: Vec<_> = report.spaces.iter().flat_map(|s| &s.differences).collect();
+        assert!(wrong.is_empty() && report.spaces.len() == 3, "host {}: {wrong:?}", host.n);
+    }
+    let report = one.manager().report(true, Vec::new()).await;
+    let faults: Vec<_> = report.findings.iter().filter(|f| f.level == Level::Fault).collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    let words = "all 2 other nodes are reached by UDP 4789, with 1450 bytes";
+    assert!(report.findings.iter().any(|f| f.text.contains(words)), "{:?}", report.findings);
 
     // what nft itself makes of the tables
     for ns in [&Ns::Host, &caller] {
@@ -320,4 +337,104 @@ async fn only_members_reach_an_overlay_network() {
         answers += 1;
     }
     assert_eq!(answers, 3, "those of the member and no other");
+}
+
+/// A network whose containers share a link of the host.
+fn sharing(name: &str, options: &[(&str, &str)]) -> LocalNetworkSpec {
+    LocalNetworkSpec {
+        name: name.to_owned(),
+        driver: "macvlan".to_owned(),
+        options: options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        ..LocalNetworkSpec::default()
+    }
+}
+
+fn at(network: &str, address: &str) -> NetworkRequest {
+    NetworkRequest { network: network.to_owned(), address: Some(ip(address)), aliases: Vec::new() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn macvlan_containers_are_neighbours_of_the_lan() {
+    let world = World::new("d", 2);
+    let mut hosts = vec![Host::open(&world, 1, false).await, Host::open(&world, 2, false).await];
+    let lan = |mode| LocalNetworkSpec {
+        subnet: Some("192.168.77.0/24".parse().unwrap()),
+        gateway: Some(world.client_addr()),
+        ..sharing("lan", &[("parent", "eth0"), ("macvlan_mode", mode)])
+    };
+    for (host, n) in hosts.iter_mut().zip([1, 2]) {
+        host.manager().create_network(lan("bridge")).await.unwrap();
+        let mut wanted = request(&format!("c{n}"), n);
+        wanted.networks = vec![at("lan", &format!("192.168.77.5{n}"))];
+        host.run(wanted).await;
+    }
+    // On the same host beside the first one.
+    let mut third = request("c3", 3);
+    third.networks = vec![at("lan", "192.168.77.53")];
+    hosts[0].run(third).await;
+    let [one, two] = &hosts[..] else { panic!("two hosts") };
+    eventually("the other host's container", || {
+        one.tcp(&one.ns_of(1), "192.168.77.52:80").is_ok_and(|a| a == "c2 192.168.77.51")
+    });
+    assert_eq!(one.tcp(&one.ns_of(1), "192.168.77.53:80").unwrap(), "c3 192.168.77.51");
+    assert_eq!(two.tcp(&two.ns_of(2), "192.168.77.51:80").unwrap(), "c1 192.168.77.52");
+    assert_eq!(world.client_tcp("192.168.77.51:80").unwrap(), format!("c1 {}", world.client_addr()));
+    assert_eq!(one.resolve(&one.ns_of(1), "c3").unwrap(), [ip("192.168.77.53")]);
+    // The daemon dies and comes back: nothing is made anew.
+    let mut held = two.connect(&two.ns_of(2), "192.168.77.51:80");
+    hosts[0].restart().await;
+    world::still_alive(&mut held);
+    let report = hosts[0].manager().report(false, Vec::new()).await;
+    let wrong: Vec<_> = report.spaces.iter().flat_map(|s| &s.differences).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+
+    // What cannot be is refused, and nothing is left.
+    for (spec, text) in [
+        (sharing("x", &[("parent", "lo")]), "loopback interface is not a valid macvlan parent link"),
+        (sharing("x", &[("parent", "eth9")]), "invalid subinterface vlan name eth9, example formatting is eth0.10"),
+        (sharing("x", &[("parent", "eth9.5")]), "failed to find master interface eth9 on the Docker host: Link not found"),
+        (sharing("x", &[("parent", "eth0.4095")]), "vlan id must be between 1-4094, received: 4095"),
+        (
+            sharing("x", &[("macvlan_mode", "odd")]),
+            "requested macvlan mode 'odd' is not valid, 'bridge' mode is the macvlan driver default",
+        ),
+    ] {
+        assert_eq!(hosts[0].manager().create_network(spec).await.unwrap_err().to_string(), text);
+    }
+    let whole = sharing("x", &[("parent", "eth0"), ("macvlan_mode", "passthru")]);
+    let refused = hosts[0].manager().create_network(whole).await.unwrap_err().to_string();
+    assert!(refused.ends_with("is already using parent interface eth0"), "{refused}");
+
+    let server = world.client_server();
+    // Without a parent they have each other, and nobody else; private ones do not even have each other.
+    for (number, (mode, together)) in [("bridge", true), ("private", false)].into_iter().enumerate() {
+        let spec = LocalNetworkSpec {
+            subnet: Some("10.9.0.0/24".parse().unwrap()),
+            internal: true,
+            ..sharing("own", &[("macvlan_mode", mode)])
+        };
+        hosts[1].manager().create_network(spec).await.unwrap();
+        let first = u8::try_from(number).unwrap() * 2 + 10;
+        for n in [first, first + 1] {
+            let mut wanted = request(&format!("o{n}"), n);
+            wanted.networks = vec![at("own", &format!("10.9.0.{n}"))];
+            hosts[1].run(wanted).await;
+        }
+        let host = &hosts[1];
+        let answer = host.tcp(&host.ns_of(first), &format!("10.9.0.{}:80", first + 1));
+        assert_eq!(answer.is_ok(), together, "{mode}: {answer:?}");
+        assert!(host.tcp(&host.ns_of(first), &server).is_err());
+        for n in [first, first + 1] {
+            host.manager().detach(&world::id(n)).await.unwrap();
+        }
+        host.manager().remove_network("own").await.unwrap();
+    }
+    for (host, all) in hosts.iter().zip([vec![1, 3], vec![2]]) {
+        for n in all {
+            host.manager().detach(&world::id(n)).await.unwrap();
+        }
+        host.manager().remove_network("lan").await.unwrap();
+        assert_eq!(host.links(), ["eth0", "lo"], "left on host {}", host.n);
+        assert!(host.pinned().is_empty());
+    }
 }

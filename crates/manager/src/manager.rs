@@ -299,6 +299,14 @@ impl Manager {
         tunnel::open(&self.shared, task).await
     }
 
+    /// A way to a node's network, to be looked at: `/skep/v1/network/…` is spoken on it.
+    ///
+    /// # Errors
+    /// [`ControlError`] if there is no such node, it is not ready or does not answer, or there is no quorum.
+    pub async fn network_tunnel(&self, node: &str) -> Result<tokio::io::DuplexStream, ControlError> {
+        tunnel::network(&self.shared, node).await
+    }
+
     /// The tables as this manager knows them, without asking the leader.
     #[must_use]
     pub fn store(&self) -> Store {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use skep_types::control::{Code, ControlError};
 use skep_types::object::{NodeState, TaskState};
 use skep_types::tunnel::{TunnelAsk, TunnelMessage};
-use skep_types::{LogId, NodeId};
+use skep_types::{LogId, NodeId, TaskId};
 use skep_wire::{ControlCall, TunnelStream, tunnel};
 use tokio::io::DuplexStream;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -85,7 +85,28 @@ pub(crate) async fn open(s: &Arc<Shared>, target: &str) -> Result<DuplexStream, 
     }
     let node = task.node.filter(|n| store.node(*n).is_some_and(|n| n.state == NodeState::Ready));
     let node = node.ok_or_else(|| rpc(Code::Unavailable, format!("the node of task {} is not available", task.id)))?;
-    let ask = TunnelAsk { id: LogId(s.clock.new_id()), manager: s.config.addr.clone(), task: task.id };
+    let ask = TunnelAsk { id: LogId(s.clock.new_id()), manager: s.config.addr.clone(), task: task.id, network: false };
+    let late = || format!("node {node} did not answer for task {}: it may be busy, or of an older version of Skep", task.id);
+    bring(s, node, ask, late).await
+}
+
+/// Opens a way to a node's network, to be looked at: the node by id, name or prefix.
+///
+/// # Errors
+/// [`ControlError`] if there is no such node, it is not ready or does not answer, or there is no quorum.
+pub(crate) async fn network(s: &Arc<Shared>, target: &str) -> Result<DuplexStream, ControlError> {
+    let store = logs::caught_up(s).await?;
+    let node = control::find_node(&store, target)?;
+    if node.state != NodeState::Ready {
+        return Err(rpc(Code::Unavailable, format!("node {} is not ready", node.id)));
+    }
+    let (id, manager) = (LogId(s.clock.new_id()), s.config.addr.clone());
+    let ask = TunnelAsk { id, manager, task: TaskId(0), network: true };
+    bring(s, node.id, ask, || format!("node {} did not answer", node.id)).await
+}
+
+/// Asks a node and waits for its stream.
+async fn bring(s: &Arc<Shared>, node: NodeId, ask: TunnelAsk, late: impl Fn() -> String) -> Result<DuplexStream, ControlError> {
     let (waiting, arrived) = oneshot::channel();
     {
         let mut open = s.tunnels.lock();
@@ -112,8 +133,7 @@ pub(crate) async fn open(s: &Arc<Shared>, target: &str) -> Result<DuplexStream, 
         }
         _ => {
             s.tunnels.lock().remove(&id);
-            let why = "it may be busy, or of an older version of Skep";
-            Err(rpc(Code::Unavailable, format!("node {node} did not answer for task {}: {why}", task.id)))
+            Err(rpc(Code::Unavailable, late()))
         }
     }
 }

@@ -210,7 +210,7 @@ pub fn absorb(applied: &mut NetnsState, step: &Step) {
 }
 
 /// Drops a link and all that sat on it.
-fn forget_link(applied: &mut NetnsState, name: &str) {
+pub(crate) fn forget_link(applied: &mut NetnsState, name: &str) {
     applied.links.remove(name);
     applied.addresses.retain(|a| a.dev != name);
     applied.routes.retain(|r| r.dev != name);
@@ -221,4 +221,4 @@ fn forget_link(applied: &mut NetnsState, name: &str) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

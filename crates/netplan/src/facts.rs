@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use serde::{Deserialize, Serialize};
 use skep_types::dataplane::{DataPlane, OverlayView};
 use skep_types::spec::Protocol;
 use skep_types::{Ipv4Net, NodeId};
 
-use crate::state::Ns;
+use crate::state::{ChildKind, Ns};
 
 /// Bytes that VXLAN over IPv4 takes from each packet (outer IP 20, UDP 8, VXLAN 8, inner Ethernet 14).
 pub const VXLAN_OVERHEAD: u32 = 50;
@@ -32,13 +33,6 @@ pub struct Member {
 }
 
 impl Member {
-    /// Payload size of an overlay network.
-    #[must_use]
-    pub fn overlay_mtu(&self, encrypted: bool) -> u32 {
-        let tunnel = if encrypted { WIREGUARD_OVERHEAD } else { 0 };
-        self.mtu.saturating_sub(VXLAN_OVERHEAD + tunnel)
-    }
-
     /// Takes the managers' next word, remembering who took requests until now.
     pub fn advance(&mut self, plane: DataPlane) {
         let ports = self.plane.ingress.iter().flat_map(|view| &view.ports);
@@ -79,6 +73,8 @@ pub enum Attach {
     Bridge(String),
     /// An overlay network, by its id as text.
     Overlay(String),
+    /// A link of this host that it shares.
+    Link(String, ChildKind),
 }
 
 /// An interface of a container.
@@ -94,7 +90,9 @@ pub struct Endpoint {
     pub net: Ipv4Net,
     /// Next hop of the default route, if that leaves here.
     pub gateway: Option<Ipv4Addr>,
-    /// Payload size.
+    /// The default route leaves here without a next hop: the link itself finds the way.
+    pub direct: bool,
+    /// Payload size; 0 for that of the link it shares.
     pub mtu: u32,
 }
 
@@ -140,6 +138,22 @@ impl Container {
     }
 }
 
+/// A link of this host that containers share, made by us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Parent {
+    /// Leads nowhere: containers reach one another by it and nobody else.
+    Alone(String),
+    /// What another link carries with a tag of IEEE 802.1Q.
+    Vlan {
+        /// Its name.
+        link: String,
+        /// The other link.
+        of: String,
+        /// The tag.
+        id: u16,
+    },
+}
+
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
@@ -147,8 +161,20 @@ pub struct Facts {
     pub member: Option<Member>,
     /// Bridges of this host.
     pub bridges: Vec<Bridge>,
+    /// Links for containers to share.
+    pub parents: Vec<Parent>,
     /// Containers of this host.
     pub containers: Vec<Container>,
+}
+
+impl Member {
+    /// Payload size of an overlay network's interfaces: of the underlay, or what the network's options say that is, without what VXLAN
+    /// and the tunnel of an encrypted one take.
+    #[must_use]
+    pub fn overlay_mtu(&self, view: &OverlayView) -> u32 {
+        let tunnel = if view.encrypted { WIREGUARD_OVERHEAD } else { 0 };
+        view.mtu.unwrap_or(self.mtu).saturating_sub(VXLAN_OVERHEAD + tunnel)
+    }
 }
 
 impl Facts {

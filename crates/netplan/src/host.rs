@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use skep_types::Ipv4Net;
 
-use crate::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, VXLAN_OVERHEAD};
+use crate::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, Parent, VXLAN_OVERHEAD};
 use crate::state::{Address, FdbEntry, Link, LinkKind, Mac, NetnsState, PortMode, Route, Rule, Selector};
 
 mod mesh;
@@ -48,6 +48,14 @@ pub fn host(facts: &Facts) -> NetnsState {
     let mut state = NetnsState::default();
     for bridge in &facts.bridges {
         add_bridge(facts, bridge, &mut state);
+    }
+    for parent in &facts.parents {
+        let (name, kind) = match parent {
+            // A bridge without ports: every kernel has it, and nothing that is sent there arrives anywhere.
+            Parent::Alone(name) => (name, LinkKind::Bridge),
+            Parent::Vlan { link, of, id } => (link, LinkKind::Vlan { parent: of.clone(), id: *id }),
+        };
+        state.links.insert(name.clone(), Link { kind, mtu: None, mac: None, master: None, mode: PortMode::Usual });
     }
     if !facts.bridges.is_empty() {
         state.sysctls.insert("net/ipv4/ip_forward".to_owned(), "1".to_owned());

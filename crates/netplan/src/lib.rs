@@ -7,10 +7,13 @@
 #![forbid(unsafe_code)]
 
 pub mod diff;
+pub mod doctor;
+pub mod drift;
 pub mod facts;
 pub mod host;
 pub mod nft;
 pub mod overlay;
+pub mod report;
 pub mod sandbox;
 pub mod state;
 

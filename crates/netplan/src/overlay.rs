@@ -20,7 +20,7 @@ pub fn overlay(facts: &Facts, id: &str) -> Option<NetnsState> {
     let view = facts.overlay(id)?;
     let to = Attach::Overlay(id.to_owned());
     facts.attached(&to).next()?;
-    let mtu = Some(member.overlay_mtu(view.encrypted));
+    let mtu = Some(member.overlay_mtu(view));
     let mut state = NetnsState::default();
     // Of its own and given, no task's: a bridge that takes one of its ports' changes it with them, and the kernel then forgets
     // all neighbours.

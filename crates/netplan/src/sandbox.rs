@@ -8,10 +8,10 @@ use std::net::Ipv4Addr;
 
 use skep_types::Ipv4Net;
 
-use crate::facts::{Attach, Container, Facts};
+use crate::facts::{Attach, Container, Endpoint, Facts};
 use crate::nft::rule::{base, dnat, dport, in_set, is, join, key, l4proto, map, vmap};
 use crate::nft::{Chain, ChainKind, Datum, Expr, Family, Field, HookPoint, Load, Set, SetData, Table, Verdict, bytes};
-use crate::state::{Address, Link, LinkKind, NetnsState, PortMode, Route};
+use crate::state::{Address, ChildKind, Link, LinkKind, Mac, MacvlanMode, NetnsState, PortMode, Route};
 
 /// Address of the resolver inside each container, as everywhere in Docker.
 pub const DNS_ADDR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -20,13 +20,13 @@ pub const DNS_ADDR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 #[must_use]
 pub fn sandbox(facts: &Facts, container: &Container) -> NetnsState {
     let mut state = NetnsState::default();
-    let given = |mtu| Link { kind: LinkKind::Given, mtu, mac: None, master: None, mode: PortMode::Usual };
-    state.links.insert("lo".to_owned(), given(None));
+    let lo = Link { kind: LinkKind::Given, mtu: None, mac: None, master: None, mode: PortMode::Usual };
+    state.links.insert("lo".to_owned(), lo);
     for endpoint in &container.endpoints {
         let dev = endpoint.ifname.clone();
-        state.links.insert(dev.clone(), given(Some(endpoint.mtu)));
+        state.links.insert(dev.clone(), interface(endpoint));
         state.addresses.insert(Address { dev: dev.clone(), net: endpoint.net });
-        if endpoint.gateway.is_some() {
+        if endpoint.gateway.is_some() || endpoint.direct {
             let dest = Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0);
             state.routes.insert(Route { table: 254, dest, gateway: endpoint.gateway, dev, onlink: false });
         }
@@ -40,6 +40,20 @@ pub fn sandbox(facts: &Facts, container: &Container) -> NetnsState {
         state.tables.insert((Family::Ip, "skep".to_owned()), table);
     }
     state
+}
+
+/// The interface itself: the end of a pair that was made outside, or a share of a link of the host.
+fn interface(endpoint: &Endpoint) -> Link {
+    let (kind, mac) = match &endpoint.attach {
+        Attach::Link(parent, kind) => {
+            // Who has a link to himself, or shares its Ethernet address, has no other.
+            let own = matches!(kind, ChildKind::Macvlan(mode) if *mode != MacvlanMode::Passthru);
+            (LinkKind::Child { parent: parent.clone(), kind: *kind }, own.then(|| Mac::of(endpoint.net.addr)))
+        }
+        Attach::Bridge(_) | Attach::Overlay(_) => (LinkKind::Given, None),
+    };
+    let mtu = Some(endpoint.mtu).filter(|mtu| *mtu > 0);
+    Link { kind, mtu, mac, master: None, mode: PortMode::Usual }
 }
 
 fn table(facts: &Facts, container: &Container) -> Table {
@@ -57,7 +71,7 @@ fn table(facts: &Facts, container: &Container) -> Table {
         .iter()
         .filter_map(|e| match &e.attach {
             Attach::Overlay(id) => Some(id.as_str()),
-            Attach::Bridge(_) => None,
+            Attach::Bridge(_) | Attach::Link(..) => None,
         })
         .collect();
     if !overlays.is_empty() {

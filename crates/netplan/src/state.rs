@@ -106,8 +106,81 @@ pub enum LinkKind {
         /// Its address.
         peer_mac: Mac,
     },
+    /// A part of a link of the daemon's namespace with an Ethernet or IP address of its own.
+    Child {
+        /// Name of that link; empty when it was read, since it is in another namespace.
+        parent: String,
+        /// How it shares.
+        kind: ChildKind,
+    },
+    /// What a link carries with this tag of IEEE 802.1Q.
+    Vlan {
+        /// Name of the link.
+        parent: String,
+        /// The tag, 1 to 4094.
+        id: u16,
+    },
     /// Made by something else (the other end of a pair, the loopback device): configured, never created or deleted.
     Given,
+}
+
+impl LinkKind {
+    /// Whether one that was read is what this says, as far as can be read.
+    #[must_use]
+    pub fn is(&self, found: &Self) -> bool {
+        match (self, found) {
+            (Self::Given, _) | (Self::Veth { .. }, Self::Veth { .. }) => true,
+            (Self::Child { kind, .. }, Self::Child { kind: other, .. }) => kind == other,
+            (Self::Vlan { id, .. }, Self::Vlan { id: other, .. }) => id == other,
+            // its port is set again
+            (Self::WireGuard { .. }, Self::WireGuard { .. }) => true,
+            (one, other) => one == other,
+        }
+    }
+}
+
+/// How a link is shared, and among whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChildKind {
+    /// Each has an Ethernet address of its own.
+    Macvlan(MacvlanMode),
+    /// All have the link's Ethernet address.
+    Ipvlan(IpvlanMode, IpvlanFlag),
+}
+
+/// What passes between the children of one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MacvlanMode {
+    /// All, directly.
+    Bridge,
+    /// Nothing.
+    Private,
+    /// What the switch at the link sends back.
+    Vepa,
+    /// There is one child, which has the link to itself.
+    Passthru,
+}
+
+/// Where the link's packets are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpvlanMode {
+    /// As on one Ethernet.
+    L2,
+    /// By routes: no broadcasts.
+    L3,
+    /// The same, through the host's firewall.
+    L3s,
+}
+
+/// As [`MacvlanMode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpvlanFlag {
+    /// All, directly.
+    Bridge,
+    /// Nothing.
+    Private,
+    /// What the switch sends back.
+    Vepa,
 }
 
 /// How a bridge treats a port.

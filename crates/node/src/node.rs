@@ -259,6 +259,14 @@ impl SwarmNode {
         self.manager()?.tunnel(task).await
     }
 
+    /// A way to a node's network, to be looked at.
+    ///
+    /// # Errors
+    /// [`ControlError`] if there is no such node, it is not ready or does not answer, there is no quorum, or this host is no manager.
+    pub async fn network_tunnel(&self, node: &str) -> Result<tokio::io::DuplexStream, ControlError> {
+        self.manager()?.network_tunnel(node).await
+    }
+
     /// What becomes of nodes, services and networks from now on, as long as this host is a manager.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {

@@ -182,8 +182,14 @@ fn spec(store: &skep_state::Store, number: u64, dice: u64) -> ServiceSpec {
     if rng.chance(150) {
         task.placement.constraints = vec!["node.role==worker".into()];
     }
-    let port =
-        |target| PortConfig { name: String::new(), protocol: Protocol::Tcp, target, published: 0, mode: PublishMode::Ingress };
+    let port = |target| PortConfig {
+        name: String::new(),
+        protocol: Protocol::Tcp,
+        target,
+        published: 0,
+        mode: PublishMode::Ingress,
+        host_ip: None,
+    };
     let ports = if rng.chance(500) { vec![port(80)] } else { vec![] };
     let order = if rng.chance(400) { UpdateOrder::StartFirst } else { UpdateOrder::StopFirst };
     let config = |rng: &mut Rng| UpdateConfig {

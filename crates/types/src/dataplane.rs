@@ -139,6 +139,9 @@ pub struct OverlayView {
     /// Between nodes its packets are encrypted.
     #[serde(default)]
     pub encrypted: bool,
+    /// Payload size of the underlay that it reckons with, if the network's options say one; else that of the underlay's link.
+    #[serde(default)]
+    pub mtu: Option<u32>,
     /// Every task with an address on it that may be reached (not yet ended), on any node.
     pub endpoints: Vec<OverlayEndpoint>,
     /// Services on it.
@@ -173,6 +176,9 @@ pub struct ServiceView {
     pub vip: Option<Ipv4Addr>,
     /// Addresses of the running tasks that take requests.
     pub backends: Vec<Ipv4Addr>,
+    /// Ports that its spec names, for SRV answers: name, protocol, and the port in its containers.
+    #[serde(default)]
+    pub ports: Vec<(String, Protocol, u16)>,
 }
 
 /// The mesh of published ports.
@@ -197,6 +203,12 @@ pub struct IngressPort {
     pub target: u16,
     /// Running tasks that take requests.
     pub backends: Vec<IngressBackend>,
+    /// Answered at this address only, on the node that has it.
+    #[serde(default)]
+    pub host_ip: Option<Ipv4Addr>,
+    /// A node that has tasks of the service asks these alone.
+    #[serde(default)]
+    pub prefer_local: bool,
 }
 
 /// A task behind a published port.

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod logs;
 pub mod names;
 pub mod net;
+pub mod netreport;
 pub mod object;
 pub mod options;
 pub mod reference;

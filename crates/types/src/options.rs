@@ -11,6 +11,8 @@ const PREFIX: &str = "skep.";
 const BACKOFF: &str = "skep.restart.backoff";
 /// On a service: an update whose new tasks do not come to run within this time fails.
 const DEADLINE: &str = "skep.update.deadline";
+/// On a service: with `local`, a node that has tasks of it asks these alone for its published ports.
+const PREFER: &str = "skep.mesh.prefer";
 /// On a node: with `update`, its tasks leave as their services' update order and parallelism say.
 const DRAIN: &str = "skep.drain";
 
@@ -26,6 +28,12 @@ pub fn deadline(service: &Labels) -> Option<Duration> {
     service.get(DEADLINE).and_then(|v| duration(v))
 }
 
+/// Whether published ports prefer tasks on the node that was entered.
+#[must_use]
+pub fn prefers_local(service: &Labels) -> bool {
+    service.get(PREFER).is_some_and(|v| v == "local")
+}
+
 /// Whether a node that is drained keeps each task until its service's update order lets it go.
 #[must_use]
 pub fn drains_by_update(node: &Labels) -> bool {
@@ -37,8 +45,10 @@ pub fn drains_by_update(node: &Labels) -> bool {
 /// # Errors
 /// The first that cannot, and what is possible.
 pub fn check_service(labels: &Labels) -> Result<(), String> {
-    let timely = |v: &str| duration(v).map(drop).ok_or("a duration above zero, such as 90s or 1h30m");
-    check(labels, "service", &[BACKOFF, DEADLINE], timely)
+    check(labels, "service", &[PREFER, BACKOFF, DEADLINE], |key, v| match key {
+        PREFER => matches!(v, "local" | "any").then_some(()).ok_or("local or any"),
+        _ => duration(v).map(drop).ok_or("a duration above zero, such as 90s or 1h30m"),
+    })
 }
 
 /// The same of a node's labels.
@@ -46,15 +56,20 @@ pub fn check_service(labels: &Labels) -> Result<(), String> {
 /// # Errors
 /// As [`check_service`].
 pub fn check_node(labels: &Labels) -> Result<(), String> {
-    check(labels, "node", &[DRAIN], |v| if matches!(v, "update" | "at-once") { Ok(()) } else { Err("update or at-once") })
+    check(labels, "node", &[DRAIN], |_, v| if matches!(v, "update" | "at-once") { Ok(()) } else { Err("update or at-once") })
 }
 
-fn check(labels: &Labels, of: &str, known: &[&str], fits: impl Fn(&str) -> Result<(), &'static str>) -> Result<(), String> {
+fn check(
+    labels: &Labels,
+    of: &str,
+    known: &[&str],
+    fits: impl Fn(&str, &str) -> Result<(), &'static str>,
+) -> Result<(), String> {
     for (key, value) in labels.iter().filter(|(k, _)| k.starts_with(PREFIX)) {
         if !known.contains(&key.as_str()) {
             return Err(format!("label {key} is no option of a {of}: those that begin with {PREFIX} are {}", known.join(", ")));
         }
-        fits(value).map_err(|wanted| format!("label {key}={value}: the value must be {wanted}"))?;
+        fits(key, value).map_err(|wanted| format!("label {key}={value}: the value must be {wanted}"))?;
     }
     Ok(())
 }
@@ -108,6 +123,8 @@ mod tests {
         assert!(check_node(&one(DRAIN, "at-once")).is_ok() && check_node(&one(DRAIN, "slow")).is_err());
         let refused = check_service(&one("skep.drain", "update")).expect_err("of nodes only");
         assert!(refused.contains("skep.restart.backoff, skep.update.deadline"), "{refused}");
+        assert!(prefers_local(&one(PREFER, "local")) && !prefers_local(&one(PREFER, "any")));
+        assert!(check_service(&one(PREFER, "any")).is_ok() && check_service(&one(PREFER, "near")).is_err());
         assert!(check_service(&one("com.example.skep.x", "y")).is_ok());
     }
 }

@@ -463,6 +463,9 @@ pub struct PortConfig {
     /// Where.
     #[serde(default)]
     pub mode: PublishMode,
+    /// Address of a node at which alone it is answered; any address when absent. An option of Skep's own.
+    #[serde(default)]
+    pub host_ip: Option<Ipv4Addr>,
 }
 
 /// Names and ports of a service.

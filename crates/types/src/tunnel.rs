@@ -1,5 +1,5 @@
 //! A way from a client of a manager to one task's container, wherever that is: a manager asks the node, its agent opens a stream to that
-//! manager, and on it the Engine API is spoken, of this one container.
+//! manager, and on it the Engine API is spoken, of this one container; or of the node's network, which can be looked at there.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +13,11 @@ pub struct TunnelAsk {
     pub id: LogId,
     /// Where the stream is to go, `ip:port`.
     pub manager: String,
-    /// The node's task.
+    /// The node's task; means nothing with [`TunnelAsk::network`].
     pub task: TaskId,
+    /// Not a task's container but what the host's network is like. A version that does not know this finds no such task.
+    #[serde(default)]
+    pub network: bool,
 }
 
 /// What goes either way on such a stream.

@@ -95,7 +95,13 @@ const PER_SECOND: (f64, &str) = (1e3, "k/s");
 
 async fn measure(bench: &Bench) -> Done<()> {
     let world = World::new().await?;
-    let vip = |vip, backends| ServiceView { name: "web".to_owned(), aliases: Vec::new(), vip: Some(vip), backends };
+    let vip = |vip, backends| ServiceView {
+        name: "web".to_owned(),
+        aliases: Vec::new(),
+        vip: Some(vip),
+        backends,
+        ports: Vec::new(),
+    };
     let services = vec![vip(VIP, vec![overlay(12)])];
     // 11 serves on host 1, 12 on host 2; 21 and 22 are callers on host 1.
     let tasks = [(11, 1), (12, 2), (21, 1), (22, 1)];
@@ -148,6 +154,7 @@ async fn measure(bench: &Bench) -> Done<()> {
             aliases: Vec::new(),
             vip: Some(Ipv4Addr::new(10, 0, 201 + high, low)),
             backends: backends.collect(),
+            ports: Vec::new(),
         }
     }));
     world.tell(&tasks, &many, &[(PUBLISHED, 11)]).await?;

@@ -35,6 +35,7 @@ fn tables(services: &[ServiceView]) -> NetnsState {
         gateway: overlay(1),
         internal: false,
         encrypted: false,
+        mtu: None,
         endpoints: Vec::new(),
         services: services.to_vec(),
     };
@@ -46,6 +47,7 @@ fn tables(services: &[ServiceView]) -> NetnsState {
         veth: String::new(),
         net: Ipv4Net::new(overlay(99), 16),
         gateway: None,
+        direct: false,
         mtu: 1450,
     };
     let container = Container {
@@ -56,7 +58,7 @@ fn tables(services: &[ServiceView]) -> NetnsState {
         ingress_ports: Vec::new(),
         dns_port: Some(53),
     };
-    let facts = Facts { member: Some(member), bridges: Vec::new(), containers: Vec::new() };
+    let facts = Facts { member: Some(member), ..Facts::default() };
     NetnsState { tables: sandbox::sandbox(&facts, &container).tables, ..NetnsState::default() }
 }
 

@@ -176,6 +176,8 @@ fn plane(own: u8, tasks: &[(u8, u8)], services: &[ServiceView], published: &[(u1
         published: *published,
         target: PORT,
         backends: at(*task).collect(),
+        host_ip: None,
+        prefer_local: false,
     };
     DataPlane {
         node: Some(node(own)),
@@ -191,6 +193,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], services: &[ServiceView], published: &[(u1
             gateway: Ipv4Addr::new(10, 0, 0, 1),
             internal: false,
             encrypted: false,
+            mtu: None,
             endpoints: tasks.iter().map(endpoint).collect(),
             services: services.to_vec(),
         })],

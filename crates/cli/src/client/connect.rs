@@ -37,6 +37,13 @@ pub enum Endpoint {
         /// The task's id.
         task: String,
     },
+    /// A node's network, to be looked at, by way of a manager.
+    Network {
+        /// The manager.
+        manager: Box<super::Client>,
+        /// The node's id.
+        node: String,
+    },
     /// The arguments for ssh: user and host, port.
     Ssh {
         /// `user@host` or `host`.
@@ -52,6 +59,7 @@ impl fmt::Display for Endpoint {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Tcp(address, _) => write!(f, "tcp://{address}"),
             Self::Task { manager, task } => write!(f, "task {task} by way of {}", manager.host()),
+            Self::Network { manager, node } => write!(f, "node {node} by way of {}", manager.host()),
             Self::Ssh { target, port: None } => write!(f, "ssh://{target}"),
             Self::Ssh { target, port: Some(port) } => write!(f, "ssh://{target}:{port}"),
         }
@@ -124,6 +132,10 @@ impl Endpoint {
                 }
             }
             Self::Ssh { target, port } => ssh(target, *port),
+            Self::Network { manager, node } => {
+                let path = format!("/skep/v1/nodes/{}/tunnel", super::escape(node));
+                Ok(Box::new(manager.hijack(&path, None).await.map_err(std::io::Error::other)?.io))
+            }
             Self::Task { manager, task } => {
                 let path = format!("/skep/v1/tasks/{}/tunnel", super::escape(task));
                 Ok(Box::new(manager.hijack(&path, None).await.map_err(std::io::Error::other)?.io))

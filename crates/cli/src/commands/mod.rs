@@ -2,6 +2,7 @@
 //! shorter name.
 
 pub mod container;
+mod doctor;
 pub mod files;
 pub mod image;
 pub mod inspect;

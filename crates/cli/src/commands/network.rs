@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::container::FILTER_LONG;
-use super::{FILTER, FORMAT, INSPECT_FORMAT, inspect};
+use super::{FILTER, FORMAT, INSPECT_FORMAT, doctor, inspect};
 use crate::app::{App, Failure};
 use crate::client::{escape, query};
 use crate::grammar::{Arity, Command, Matches};
@@ -88,6 +88,7 @@ pub const GROUP: Command = Command::group(
         Command::new("prune", "[OPTIONS]", "Remove all unused networks", Arity::None, &[FILTER_LONG, PRUNE], |a, m| {
             Box::pin(prune(a, m))
         }),
+        doctor::COMMAND,
     ],
 );
 

@@ -87,6 +87,7 @@ pub fn service(text: &str) -> Result<Vec<Value>, String> {
         return Ok(out);
     }
     let (mut target, mut published, mut protocol, mut mode) = (0, 0, "tcp".to_owned(), "ingress".to_owned());
+    let mut own = serde_json::Map::new();
     for part in &parts {
         let (key, value) = part.split_once('=').ok_or_else(|| format!("invalid field: {part}"))?;
         let number = |what: &str| {
@@ -103,13 +104,26 @@ pub fn service(text: &str) -> Result<Vec<Value>, String> {
                 "ingress" | "host" => mode = value.to_owned(),
                 _ => return Err(format!("invalid publish mode value ({value}): must be either 'ingress' or 'host'")),
             },
+            // An address of a node, at which alone the port is answered: an option of Skep's own.
+            "host_ip" => {
+                let ip = value.parse::<std::net::Ipv4Addr>();
+                let ip = ip.map_err(|_| format!("invalid host_ip value ({value}): must be an IPv4 address"))?;
+                own.insert("HostIP".to_owned(), ip.to_string().into());
+            }
+            "name" => {
+                own.insert("Name".to_owned(), value.into());
+            }
             other => return Err(format!("invalid field key: {other}")),
         }
     }
     if target == 0 {
         return Err("missing mandatory field 'target'".to_owned());
     }
-    Ok(vec![config(target, published, &protocol, &mode)])
+    let mut made = config(target, published, &protocol, &mode);
+    if let Value::Object(fields) = &mut made {
+        fields.extend(own);
+    }
+    Ok(vec![made])
 }
 
 fn config(target: u32, published: u32, protocol: &str, mode: &str) -> Value {

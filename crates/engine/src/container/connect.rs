@@ -190,7 +190,7 @@ impl Engine {
 impl Record {
     /// The id of the overlay network that it is on, or joins at its start, under this name or id.
     fn overlay(&self, network: &str) -> Option<String> {
-        let mut endpoints = self.sandbox.iter().flat_map(|s| &s.endpoints).filter(|e| e.bridge.is_empty());
+        let mut endpoints = self.sandbox.iter().flat_map(|s| &s.endpoints).filter(|e| e.is_overlay());
         let on = endpoints.find(|e| e.network_id == network || e.network_name == network);
         on.map(|e| e.network_id.clone())
     }

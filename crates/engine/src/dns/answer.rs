@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use simple_dns::rdata::{A, PTR, RData};
+use simple_dns::rdata::{A, PTR, RData, SRV};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
 
 use super::table::Table;
@@ -49,19 +49,40 @@ pub(super) fn answer(query: &[u8], table: &Table, udp: bool, start: usize) -> Ou
         reply.answers.push(record(RData::PTR(PTR(Name::new_unchecked(&target).into_owned()))));
         return finish(reply, RCODE::NoError);
     }
+    if question.qtype == QTYPE::TYPE(TYPE::SRV)
+        && let Some((port, targets)) = table.service(&name)
+    {
+        for (target, addr) in turned(&targets, start) {
+            let target = Name::new_unchecked(target).into_owned();
+            reply.answers.push(record(RData::SRV(SRV { priority: 0, weight: 0, port, target: target.clone() })));
+            let own = RData::A(A { address: u32::from(*addr) });
+            reply.additional_records.push(ResourceRecord::new(target, CLASS::IN, TTL, own));
+        }
+        return sized(&packet, reply, udp);
+    }
     let Some(addresses) = table.addresses(&name) else {
         return if table.forward && !table.upstream.is_empty() { Outcome::Forward } else { finish(reply, RCODE::NameError) };
     };
     // any other type of a known name exists, but is empty: NXDOMAIN would make clients forget the name
     if matches!(question.qtype, QTYPE::TYPE(TYPE::A) | QTYPE::ANY) {
         let all: Vec<Ipv4Addr> = addresses.iter().copied().collect();
-        let turned = all.iter().cycle().skip(start % all.len().max(1)).take(all.len());
-        reply.answers.extend(turned.map(|a| record(RData::A(A { address: u32::from(*a) }))));
+        reply.answers.extend(turned(&all, start).map(|a| record(RData::A(A { address: u32::from(*a) }))));
     }
+    sized(&packet, reply, udp)
+}
+
+/// A list that begins elsewhere each time.
+fn turned<T>(all: &[T], start: usize) -> impl Iterator<Item = &T> {
+    all.iter().cycle().skip(start % all.len().max(1)).take(all.len())
+}
+
+/// The answer, or by UDP that it is too long for that.
+fn sized(packet: &Packet<'_>, mut reply: Packet<'_>, udp: bool) -> Outcome {
     let limit = packet.opt().map_or(PLAIN_UDP, |opt| usize::from(opt.udp_packet_size).max(PLAIN_UDP));
     let bytes = build(&reply);
     if udp && bytes.len() > limit {
         reply.answers.clear();
+        reply.additional_records.clear();
         reply.set_flags(PacketFlag::TRUNCATION);
         return finish(reply, RCODE::NoError);
     }
@@ -94,6 +115,8 @@ fn build(reply: &Packet<'_>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::table::NetNames;
     use super::*;
     use simple_dns::{QCLASS, Question};
@@ -125,6 +148,18 @@ mod tests {
         assert_eq!((reply(&got).rcode(), reply(&got).answers.len()), (RCODE::NoError, 0));
         let got = answer(&query("1.0.0.10.in-addr.arpa", TYPE::PTR), &table(3), true, 0);
         assert_eq!(reply(&got).answers.len(), 1);
+    }
+
+    #[test]
+    fn services_have_ports_and_their_tasks_names() {
+        let mut table = table(1);
+        let own = Ipv4Addr::new(10, 0, 0, 1);
+        table.networks[0].services.insert("_http._tcp.my_web".to_owned(), (8080, BTreeSet::from([own])));
+        let got = answer(&query("_HTTP._tcp.my_web.n", TYPE::SRV), &table, true, 0);
+        let reply = reply(&got);
+        let [ResourceRecord { rdata: RData::SRV(srv), .. }] = &reply.answers[..] else { panic!("{reply:?}") };
+        assert_eq!((srv.port, srv.target.to_string()), (8080, "my_web.1.abc.n".to_owned()));
+        assert_eq!(reply.additional_records.len(), 1);
     }
 
     #[test]

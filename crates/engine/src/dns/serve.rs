@@ -61,6 +61,12 @@ impl Resolver {
         Ok(Self { table, tasks })
     }
 
+    /// What is answered now.
+    #[must_use]
+    pub fn table(&self) -> Arc<Table> {
+        self.table.borrow().clone()
+    }
+
     /// Swaps the table; queries that come later see the new one.
     pub fn set(&self, table: Table) {
         self.table.send_if_modified(|old| {

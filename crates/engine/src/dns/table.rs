@@ -12,6 +12,8 @@ pub struct NetNames {
     pub names: BTreeMap<String, BTreeSet<Ipv4Addr>>,
     /// Names by address.
     pub reverse: BTreeMap<Ipv4Addr, String>,
+    /// Ports and addresses by `_port._protocol.name`, in lower case.
+    pub services: BTreeMap<String, (u16, BTreeSet<Ipv4Addr>)>,
 }
 
 impl NetNames {
@@ -42,6 +44,18 @@ impl Table {
         self.networks.iter().find_map(|net| {
             let suffix = format!(".{}", net.network.to_ascii_lowercase());
             net.names.get(&name).or_else(|| net.names.get(name.strip_suffix(&suffix)?))
+        })
+    }
+
+    /// Where a service is served: its port, and each address with a name that leads to it; `None` if no network knows it.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<(u16, Vec<(String, Ipv4Addr)>)> {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        self.networks.iter().find_map(|net| {
+            let suffix = format!(".{}", net.network.to_ascii_lowercase());
+            let (port, all) = net.services.get(&name).or_else(|| net.services.get(name.strip_suffix(&suffix)?))?;
+            let named = all.iter().filter_map(|a| Some((format!("{}.{}", net.reverse.get(a)?, net.network), *a)));
+            Some((*port, named.collect()))
         })
     }
 

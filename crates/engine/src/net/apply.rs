@@ -5,7 +5,6 @@ use std::net::Ipv4Addr;
 
 use skep_netplan::facts::{Attach, Facts};
 use skep_netplan::nft::Datum;
-use skep_netplan::state::LinkKind;
 use skep_netplan::{NetnsState, Ns, Step, absorb, diff, host, overlay, sandbox};
 
 use super::core::{Core, overlay_ns};
@@ -56,7 +55,7 @@ impl Core {
     }
 
     /// In the order in which namespaces are worked on: the outer ends of pairs before the containers.
-    fn wanted(&self, facts: &Facts, picked: &dyn Fn(&Ns) -> bool) -> BTreeMap<Ns, NetnsState> {
+    pub(super) fn wanted(&self, facts: &Facts, picked: &dyn Fn(&Ns) -> bool) -> BTreeMap<Ns, NetnsState> {
         let mut wanted = BTreeMap::new();
         if picked(&Ns::Host) {
             wanted.insert(Ns::Host, host::host(facts));
@@ -133,12 +132,8 @@ impl Core {
 fn remembered(found: &Found, wanted: &NetnsState, host: bool) -> NetnsState {
     let mut state = NetnsState::default();
     for (name, (kind, found_mac)) in &found.links {
-        let pair = |want: &LinkKind| matches!((want, kind), (LinkKind::Veth { .. }, LinkKind::Veth { .. }));
-        // its port is set again
-        let tunnel = |want: &LinkKind| matches!((want, kind), (LinkKind::WireGuard { .. }, LinkKind::WireGuard { .. }));
-        let same = |want: &LinkKind| want == kind || *want == LinkKind::Given || pair(want) || tunnel(want);
         match wanted.links.get(name) {
-            Some(link) if same(&link.kind) => {
+            Some(link) if link.kind.is(kind) => {
                 // of the right kind, but set again: who knows what happened to it
                 let mac = found_mac.filter(|_| link.mac.is_some());
                 let unset = skep_netplan::state::Link { mtu: None, mac, ..link.clone() };
@@ -163,7 +158,7 @@ fn remembered(found: &Found, wanted: &NetnsState, host: bool) -> NetnsState {
 fn ours(name: &str) -> bool {
     let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
     let pair = name.strip_prefix('v').and_then(|rest| rest.get(1..)).is_some_and(|id| hex(id, 12));
-    let bridge = name.strip_prefix("br-").is_some_and(|id| hex(id, 12));
+    let bridge = name.strip_prefix("br-").or(name.strip_prefix("dm-")).is_some_and(|id| hex(id, 12));
     pair || bridge || matches!(name, "docker0" | "docker_gwbridge" | host::MESH | host::tunnel::LINK)
 }
 

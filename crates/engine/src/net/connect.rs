@@ -62,15 +62,15 @@ impl Core {
     /// A container on an overlay network that is not internal leaves by a bridge made for that, unless it is on another bridge; one
     /// that needs it no more loses it.
     fn way_out(&mut self, sandbox: &mut Sandbox) -> Result<(), NetError> {
-        let internal = |e: &SandboxEndpoint| match e.bridge.is_empty() {
+        let internal = |e: &SandboxEndpoint| match e.is_overlay() {
             true => self.overlay_view(&e.network_id).is_none_or(|v| v.internal),
             false => self.networks.get(&e.network_id).is_none_or(|n| n.spec.internal),
         };
         let gate = |e: &SandboxEndpoint| e.network_name == GWBRIDGE && !e.bridge.is_empty();
         let (mut overlay, mut bridged) = (sandbox.request.ingress_address.is_some(), false);
         for e in sandbox.endpoints.iter().filter(|e| !gate(e) && !internal(e)) {
-            overlay |= e.bridge.is_empty();
-            bridged |= !e.bridge.is_empty();
+            overlay |= e.is_overlay();
+            bridged |= !e.is_overlay();
         }
         let stands = sandbox.endpoints.iter().any(gate);
         let needed = sandbox.request.ingress_address.is_some() || (overlay && !bridged);
@@ -92,7 +92,7 @@ impl Core {
         }
         let internal = |e: &SandboxEndpoint| self.networks.get(&e.network_id).is_none_or(|n| n.spec.internal);
         let gate = endpoints.iter().position(|e| e.network_name == GWBRIDGE && !e.bridge.is_empty());
-        if let Some(index) = gate.or_else(|| endpoints.iter().position(|e| !e.bridge.is_empty() && !internal(e))) {
+        if let Some(index) = gate.or_else(|| endpoints.iter().position(|e| !e.is_overlay() && !internal(e))) {
             endpoints[index].default_route = true;
         }
     }

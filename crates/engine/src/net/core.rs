@@ -7,12 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use skep_netplan::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, Published};
+use skep_netplan::state::{ChildKind, IpvlanMode};
 use skep_netplan::{NetnsState, Ns};
 use skep_types::dataplane::DataPlane;
 use skep_types::{Ipv4Net, NodeId};
 
 use super::store::Store;
-use super::{LocalNetwork, LocalNetworkSpec, NetConfig, NetError, NetHost, Sandbox, ipam};
+use super::{LocalNetwork, LocalNetworkSpec, NetConfig, NetError, NetHost, Sandbox, ipam, options};
 use crate::dns::Resolver;
 
 /// Name of the default bridge network.
@@ -104,6 +105,7 @@ impl Core {
                     subnet: None,
                     gateway: None,
                     link: String::new(),
+                    shared: None,
                     spec,
                 })?;
             }
@@ -112,6 +114,7 @@ impl Core {
             let mut spec = LocalNetworkSpec { name: BRIDGE.to_owned(), ..Default::default() };
             spec.options.insert("com.docker.network.bridge.default_bridge".to_owned(), "true".to_owned());
             spec.options.insert("com.docker.network.bridge.name".to_owned(), "docker0".to_owned());
+            spec.options.insert("com.docker.network.bridge.enable_icc".to_owned(), self.config.icc.to_string());
             self.create(spec)?;
         }
         Ok(())
@@ -160,7 +163,8 @@ impl Core {
         if name.is_empty() {
             return Err(NetError::Invalid("invalid network name: name is empty".to_owned()));
         }
-        if !matches!(spec.driver.as_str(), "" | "bridge") {
+        let driver = if spec.driver.is_empty() { "bridge".to_owned() } else { spec.driver.clone() };
+        if !matches!(driver.as_str(), "bridge" | "macvlan" | "ipvlan") {
             return Err(NetError::Invalid(format!("could not find plugin {} in v1 plugin registry", spec.driver)));
         }
         if self.by_name(name).is_some() {
@@ -184,7 +188,13 @@ impl Core {
             return Err(NetError::Invalid(format!("invalid network config: ip-range {range} is not in subnet {subnet}")));
         }
         let id = new_id()?;
+        options::check(&driver, &spec.options)?;
+        let shared = match options::child(&driver, &spec.options)? {
+            Some(kind) => Some(self.shared_link(&id, kind, &spec)?),
+            None => None,
+        };
         let link = match spec.options.get("com.docker.network.bridge.name") {
+            _ if shared.is_some() => String::new(),
             Some(link) if link.is_empty() || link.len() > 15 || link.contains('/') => {
                 return Err(NetError::Invalid(format!("invalid bridge name: {link}")));
             }
@@ -194,11 +204,12 @@ impl Core {
         let network = LocalNetwork {
             id,
             name: name.clone(),
-            driver: "bridge".to_owned(),
+            driver,
             created: now(),
             subnet: Some(subnet),
             gateway: Some(gateway),
             link,
+            shared,
             spec,
         };
         self.insert(network.clone())?;
@@ -237,58 +248,74 @@ impl Core {
     }
 
     pub(super) fn mtu_of(&self, network: &LocalNetwork) -> u32 {
-        let option = network.spec.options.get("com.docker.network.driver.mtu");
-        option.and_then(|text| text.parse().ok()).unwrap_or(self.config.mtu)
+        options::mtu(&network.spec.options).unwrap_or(self.config.mtu)
     }
 
     /// What `netplan` needs to know.
     pub(super) fn facts(&self) -> Facts {
         let bridges = self.networks.values().filter_map(|n| self.bridge(n)).collect();
-        let containers = self.sandboxes.values().map(container).collect();
-        Facts { member: self.member.clone(), bridges, containers }
+        let containers = self.sandboxes.values().map(|s| self.container(s)).collect();
+        let parents = self.networks.values().filter_map(|n| n.shared.as_ref()?.made.clone()).collect();
+        Facts { member: self.member.clone(), bridges, parents, containers }
+    }
+
+    fn container(&self, sandbox: &Sandbox) -> Container {
+        // That of an overlay network follows the underlay while the container runs.
+        let now = |e: &super::SandboxEndpoint| {
+            self.member.as_ref().zip(self.overlay_view(&e.network_id)).map(|(m, v)| m.overlay_mtu(v))
+        };
+        // Without Ethernet there is no next hop.
+        let by_route =
+            |e: &super::SandboxEndpoint| matches!(e.share, Some((_, ChildKind::Ipvlan(IpvlanMode::L3 | IpvlanMode::L3s, _))));
+        let endpoint = |e: &super::SandboxEndpoint| Endpoint {
+            attach: match &e.share {
+                Some((link, kind)) => Attach::Link(link.clone(), *kind),
+                None if e.bridge.is_empty() => Attach::Overlay(e.network_id.clone()),
+                None => Attach::Bridge(e.bridge.clone()),
+            },
+            ifname: e.ifname.clone(),
+            veth: e.veth.clone(),
+            net: Ipv4Net::new(e.address, e.prefix),
+            gateway: e.gateway.filter(|_| e.default_route && !by_route(e)),
+            direct: e.default_route && by_route(e),
+            mtu: now(e).filter(|_| e.is_overlay()).unwrap_or(e.mtu),
+        };
+        let outside = sandbox.endpoints.iter().find(|e| e.default_route).or(sandbox.endpoints.first());
+        let published = |p: &super::PortMap| {
+            Some(Published {
+                protocol: p.protocol,
+                host_ip: p.host_ip,
+                host_port: p.host_port,
+                addr: outside.filter(|e| !e.bridge.is_empty())?.address,
+                port: p.container_port,
+            })
+        };
+        Container {
+            ns: ns_of(&sandbox.request.container_id),
+            endpoints: sandbox.endpoints.iter().map(endpoint).collect(),
+            ports: sandbox.ports.iter().filter_map(published).collect(),
+            ingress: sandbox.request.ingress_address,
+            ingress_ports: sandbox.request.ingress_ports.clone(),
+            dns_port: sandbox.resolver,
+        }
     }
 
     fn bridge(&self, network: &LocalNetwork) -> Option<Bridge> {
         let (subnet, gateway) = (network.subnet?, network.gateway?);
-        let is = |key: &str| network.spec.options.get(&format!("com.docker.network.bridge.{key}")).map(|v| v == "true");
+        let is = |key: &str| options::flag(&network.spec.options, key);
+        if network.shared.is_some() {
+            return None;
+        }
         Some(Bridge {
             link: network.link.clone(),
             net: Ipv4Net::new(gateway, subnet.prefix),
             internal: network.spec.internal,
             masquerade: is("enable_ip_masquerade").unwrap_or(true),
-            isolated: is("enable_icc") == Some(false),
+            // That of the default one is the daemon's, which may be started with another.
+            isolated: if network.name == BRIDGE { !self.config.icc } else { is("enable_icc") == Some(false) },
             mtu: self.mtu_of(network),
             gwbridge: network.name == GWBRIDGE,
         })
-    }
-}
-
-fn container(sandbox: &Sandbox) -> Container {
-    let endpoint = |e: &super::SandboxEndpoint| Endpoint {
-        attach: if e.bridge.is_empty() { Attach::Overlay(e.network_id.clone()) } else { Attach::Bridge(e.bridge.clone()) },
-        ifname: e.ifname.clone(),
-        veth: e.veth.clone(),
-        net: Ipv4Net::new(e.address, e.prefix),
-        gateway: e.gateway.filter(|_| e.default_route),
-        mtu: e.mtu,
-    };
-    let outside = sandbox.endpoints.iter().find(|e| e.default_route).or(sandbox.endpoints.first());
-    let published = |p: &super::PortMap| {
-        Some(Published {
-            protocol: p.protocol,
-            host_ip: p.host_ip,
-            host_port: p.host_port,
-            addr: outside.filter(|e| !e.bridge.is_empty())?.address,
-            port: p.container_port,
-        })
-    };
-    Container {
-        ns: ns_of(&sandbox.request.container_id),
-        endpoints: sandbox.endpoints.iter().map(endpoint).collect(),
-        ports: sandbox.ports.iter().filter_map(published).collect(),
-        ingress: sandbox.request.ingress_address,
-        ingress_ports: sandbox.request.ingress_ports.clone(),
-        dns_port: sandbox.resolver,
     }
 }
 

@@ -1,13 +1,14 @@
 //! What the network manager needs from the kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep_netplan::nft::{Family, Table};
+use skep_netplan::doctor::{Features, Stranger};
+use skep_netplan::drift::Seen;
 use skep_netplan::state::{FdbEntry, LinkKind};
-use skep_netplan::{Mac, Ns, Step};
+use skep_netplan::{Mac, NetnsState, Ns, Step};
 use skep_types::Ipv4Net;
 use skep_types::wireguard::PublicKey;
 
@@ -96,11 +97,33 @@ pub trait NetHost: Send + Sync {
     /// The failed system call.
     fn watch(&self) -> Result<Box<dyn TableWatch>, NetError>;
 
-    /// Those of the tables that are not whole any more in a namespace: gone, or with fewer or more rules or elements.
+    /// What there is in a namespace, of the kinds that `wanted` is made of and with those of its tables and switches that exist.
+    ///
+    /// # Errors
+    /// The failed system call, or somebody who changes it without end.
+    fn seen(&self, ns: &Ns, wanted: &NetnsState) -> Result<Seen, NetError>;
+
+    /// What the kernel can do.
+    fn features(&self) -> Features;
+
+    /// Base chains of others in the host's namespace that drop what they do not know.
     ///
     /// # Errors
     /// The failed system call.
-    fn damaged(&self, ns: &Ns, tables: &BTreeMap<(Family, String), Table>) -> Result<Vec<(Family, String)>, NetError>;
+    fn strangers(&self) -> Result<Vec<Stranger>, NetError>;
+
+    /// Asks others on a link of the host's namespace, in packets of so many bytes: who answered. Takes a second or so if somebody
+    /// does not.
+    ///
+    /// # Errors
+    /// The failed system call.
+    fn answers(
+        &self,
+        dev: &str,
+        own: (Mac, Ipv4Addr),
+        peers: &[(Mac, Ipv4Addr)],
+        size: u32,
+    ) -> Result<BTreeSet<Ipv4Addr>, NetError>;
 
     /// Forgets UDP flows, and TCP connections that were never answered, whose destination was changed to one of these addresses;
     /// the number forgotten.

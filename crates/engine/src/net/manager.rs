@@ -58,7 +58,7 @@ impl NetworkManager {
         &self.host
     }
 
-    async fn with<T: Send + 'static>(
+    pub(super) async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Core) -> Result<T, NetError> + Send + 'static,
     ) -> Result<T, NetError> {
@@ -302,7 +302,9 @@ async fn with<T: Send + 'static>(
     .await
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, NetError> + Send + 'static) -> Result<T, NetError> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, NetError> + Send + 'static,
+) -> Result<T, NetError> {
     let joined = tokio::task::spawn_blocking(work).await;
     joined.unwrap_or_else(|e| Err(NetError::host("run", "network work", std::io::Error::other(e))))
 }

@@ -6,11 +6,13 @@
 mod apply;
 mod connect;
 mod core;
+mod doctor;
 mod error;
 mod guard;
 mod host;
 mod ipam;
 mod manager;
+mod options;
 mod ports;
 mod resolve;
 
@@ -23,4 +25,5 @@ pub use host::{Found, NetHost, TableWatch};
 pub use manager::NetworkManager;
 pub use spec::{
     DnsOptions, LocalNetwork, LocalNetworkSpec, NetConfig, NetworkRequest, PortMap, Sandbox, SandboxEndpoint, SandboxRequest,
+    SharedLink,
 };

@@ -7,7 +7,7 @@ use skep_netplan::Ns;
 use skep_types::spec::Protocol;
 
 use super::core::Core;
-use super::{NetError, PortMap};
+use super::{NetError, PortMap, Sandbox, options};
 
 /// Ports that the manager chooses from (the host's own dynamic range in Linux' default set-up, as Docker does).
 const DYNAMIC: RangeInclusive<u16> = 32_768..=60_999;
@@ -38,11 +38,22 @@ impl Core {
         Ok(out)
     }
 
+    /// The ports that a container wants, each at the address that its network binds to unless it names one.
+    pub(super) fn bound(&self, sandbox: &Sandbox) -> Vec<PortMap> {
+        let way = sandbox.endpoints.iter().find(|e| e.default_route).and_then(|e| self.networks.get(&e.network_id));
+        let binding = way.and_then(|n| options::binding(&n.spec.options));
+        let at = |map: &PortMap| match binding {
+            Some(host_ip) if map.host_ip.is_unspecified() => PortMap { host_ip, ..*map },
+            _ => *map,
+        };
+        sandbox.request.ports.iter().map(at).collect()
+    }
+
     fn mesh_ports(&self) -> impl Iterator<Item = PortMap> {
         let view = self.member.as_ref().and_then(|m| m.plane.ingress.as_ref());
         view.into_iter().flat_map(|v| &v.ports).map(|p| PortMap {
             protocol: p.protocol,
-            host_ip: Ipv4Addr::UNSPECIFIED,
+            host_ip: p.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED),
             host_port: p.published,
             host_port_end: 0,
             container_port: p.target,

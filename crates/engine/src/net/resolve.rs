@@ -21,7 +21,7 @@ impl Core {
 
     /// What a container can resolve.
     pub(super) fn table(&self, sandbox: &Sandbox) -> Table {
-        let joined = sandbox.endpoints.iter().filter(|e| e.network_name != GWBRIDGE || e.bridge.is_empty());
+        let joined = sandbox.endpoints.iter().filter(|e| e.network_name != GWBRIDGE || e.is_overlay());
         Table {
             networks: joined.map(|e| self.names(e)).collect(),
             upstream: self.upstream(sandbox),
@@ -34,7 +34,7 @@ impl Core {
         let view = self
             .member
             .as_ref()
-            .filter(|_| endpoint.bridge.is_empty())
+            .filter(|_| endpoint.is_overlay())
             .and_then(|m| m.plane.networks.iter().find(|n| n.id.to_string() == endpoint.network_id));
         if let Some(view) = view {
             swarm_names(view, &mut names);
@@ -75,6 +75,12 @@ fn swarm_names(view: &OverlayView, names: &mut NetNames) {
             let answer: Vec<Ipv4Addr> = service.vip.map_or_else(|| service.backends.clone(), |vip| vec![vip]);
             names.add(name, answer);
             names.add(&format!("tasks.{name}"), service.backends.iter().copied());
+        }
+        for (port, protocol, number) in &service.ports {
+            let full = |name: &String| format!("_{port}._{}.{name}", protocol.as_str()).to_ascii_lowercase();
+            let all = || service.backends.iter().copied().collect();
+            let own = [&service.name].into_iter().chain(&service.aliases);
+            names.services.extend(own.map(|name| (full(name), (*number, all()))));
         }
         if let Some(vip) = service.vip {
             names.reverse.insert(vip, service.name.clone());

@@ -9,7 +9,7 @@ use skep_types::Ipv4Net;
 use skep_types::dataplane::OverlayView;
 
 use super::core::{BRIDGE, Core, GWBRIDGE, new_id, ns_of, overlay_ns};
-use super::{LocalNetwork, NetError, NetworkRequest, Sandbox, SandboxEndpoint, SandboxRequest, ipam};
+use super::{LocalNetwork, NetError, NetworkRequest, Sandbox, SandboxEndpoint, SandboxRequest, ipam, options};
 use crate::dns::{Resolver, Sockets};
 
 /// Tries for a port that is free for both UDP and TCP in a namespace that nobody uses yet.
@@ -35,9 +35,9 @@ impl Core {
         };
         if !sandbox.request.ports.is_empty() {
             if sandbox.endpoints.iter().all(|e| e.bridge.is_empty()) {
-                return Err(NetError::Invalid("published ports need a network that is not internal".to_owned()));
+                return Err(NetError::Invalid("published ports need a bridge network that is not internal".to_owned()));
             }
-            sandbox.ports = self.reserve(&sandbox.request.ports)?;
+            sandbox.ports = self.reserve(&self.bound(&sandbox))?;
         }
         let made = self.build(&mut sandbox);
         if made.is_err() {
@@ -93,7 +93,7 @@ impl Core {
     /// Namespaces that a container's coming or going changes.
     pub(super) fn touched(&self, sandbox: &Sandbox) -> BTreeSet<Ns> {
         let mut touched = BTreeSet::from([ns_of(&sandbox.request.container_id), Ns::Host]);
-        let overlays = sandbox.endpoints.iter().filter(|e| e.bridge.is_empty());
+        let overlays = sandbox.endpoints.iter().filter(|e| e.is_overlay());
         touched.extend(overlays.map(|e| overlay_ns(&e.network_id)));
         touched
     }
@@ -188,7 +188,7 @@ impl Core {
             return Err(NetError::OutsideSubnet(address));
         }
         let subnet = Ipv4Net::new(address, view.subnet.prefix);
-        let mtu = member.overlay_mtu(view.encrypted);
+        let mtu = member.overlay_mtu(view);
         let mut endpoint = endpoint(request, index, subnet, mtu, wanted)?;
         endpoint.network_id = view.id.to_string();
         endpoint.network_name.clone_from(&view.name);
@@ -213,10 +213,16 @@ impl Core {
         let range = network.spec.ip_range.unwrap_or(subnet);
         let address = ipam::address(subnet, range, &taken, wanted.address)?;
         let net = Ipv4Net::new(address, subnet.prefix);
-        let mut endpoint = endpoint(request, index, net, self.mtu_of(network), wanted)?;
+        // A share of a link carries what that does, unless it is told otherwise.
+        let mtu =
+            if network.shared.is_some() { options::mtu(&network.spec.options).unwrap_or(0) } else { self.mtu_of(network) };
+        let mut endpoint = endpoint(request, index, net, mtu, wanted)?;
         endpoint.network_id.clone_from(&network.id);
         endpoint.network_name.clone_from(&network.name);
-        endpoint.bridge.clone_from(&network.link);
+        endpoint.share = network.shared.as_ref().map(|s| (s.link.clone(), s.kind));
+        if endpoint.share.is_none() {
+            endpoint.bridge.clone_from(&network.link);
+        }
         endpoint.gateway = Some(gateway);
         Ok(endpoint)
     }
@@ -240,6 +246,7 @@ fn endpoint(
         ifname: format!("eth{index}"),
         veth: format!("v{digit}{short}"),
         bridge: String::new(),
+        share: None,
         mac: Mac::of(net.addr),
         address: net.addr,
         prefix: net.prefix,

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use skep_netplan::Mac;
+use skep_netplan::facts::Parent;
+use skep_netplan::state::ChildKind;
 use skep_types::Ipv4Net;
 use skep_types::spec::Protocol;
 
@@ -20,13 +22,15 @@ pub struct NetConfig {
     pub mtu: u32,
     /// Make the default bridge `docker0`.
     pub default_bridge: bool,
+    /// Containers on the default bridge reach one another.
+    pub icc: bool,
 }
 
 impl NetConfig {
     /// The usual set-up.
     #[must_use]
     pub fn new(data_root: PathBuf) -> Self {
-        Self { data_root, resolv_conf: PathBuf::from("/etc/resolv.conf"), mtu: 1500, default_bridge: true }
+        Self { data_root, resolv_conf: PathBuf::from("/etc/resolv.conf"), mtu: 1500, default_bridge: true, icc: true }
     }
 }
 
@@ -35,7 +39,7 @@ impl NetConfig {
 pub struct LocalNetworkSpec {
     /// Name.
     pub name: String,
-    /// `bridge` or empty; nothing else can be made.
+    /// `bridge` or empty, `macvlan`, `ipvlan`; nothing else can be made.
     #[serde(default)]
     pub driver: String,
     /// Subnet; the next free one if absent.
@@ -56,8 +60,7 @@ pub struct LocalNetworkSpec {
     /// Attachable flag, kept for inspection.
     #[serde(default)]
     pub attachable: bool,
-    /// Driver options: `com.docker.network.bridge.name`, `.enable_icc`, `.enable_ip_masquerade`, `.host_binding_ipv4`,
-    /// `com.docker.network.driver.mtu`.
+    /// Driver options, see [`super::options`].
     #[serde(default)]
     pub options: BTreeMap<String, String>,
     /// Labels.
@@ -72,7 +75,7 @@ pub struct LocalNetwork {
     pub id: String,
     /// Name.
     pub name: String,
-    /// `bridge`, `host` or `null`.
+    /// `bridge`, `macvlan`, `ipvlan`, `host` or `null`.
     pub driver: String,
     /// Creation, nanoseconds since 1970.
     pub created: u64,
@@ -82,8 +85,22 @@ pub struct LocalNetwork {
     pub gateway: Option<Ipv4Addr>,
     /// Name of the bridge's link (`bridge` only).
     pub link: String,
+    /// The link that containers share (`macvlan` and `ipvlan` only).
+    #[serde(default)]
+    pub shared: Option<SharedLink>,
     /// What was asked for.
     pub spec: LocalNetworkSpec,
+}
+
+/// A link of the host that containers share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedLink {
+    /// Its name.
+    pub link: String,
+    /// How it is shared.
+    pub kind: ChildKind,
+    /// How it is made, if it was not there before the network.
+    pub made: Option<Parent>,
 }
 
 /// A port of a container to be answered on the host.
@@ -167,9 +184,12 @@ pub struct SandboxEndpoint {
     pub ifname: String,
     /// Name of the outer end.
     pub veth: String,
-    /// Name of the host's bridge; empty on an overlay network.
+    /// Name of the host's bridge; empty on other networks.
     #[serde(default)]
     pub bridge: String,
+    /// Name of the host's link that it is a share of, and how.
+    #[serde(default)]
+    pub share: Option<(String, ChildKind)>,
     /// Ethernet address.
     pub mac: Mac,
     /// Address.
@@ -185,6 +205,14 @@ pub struct SandboxEndpoint {
     /// Other names on this network.
     #[serde(default)]
     pub aliases: Vec<String>,
+}
+
+impl SandboxEndpoint {
+    /// Whether it is on an overlay network.
+    #[must_use]
+    pub fn is_overlay(&self) -> bool {
+        self.bridge.is_empty() && self.share.is_none()
+    }
 }
 
 /// A container's namespace as it was made; kept with the container, and handed to `open` by the next daemon.

@@ -5,12 +5,12 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use skep_engine::net::Found;
-use skep_netplan::host::tunnel;
-use skep_netplan::state::{FdbEntry, LinkKind};
+use skep_netplan::state::{ChildKind, FdbEntry, IpvlanFlag, IpvlanMode, LinkKind, MacvlanMode};
 use skep_netplan::{Mac, Ns};
 use skep_types::Ipv4Net;
 
 use super::msg::{DUMP, Msg, Socket, attrs, find, word};
+use super::route::{flags, ipvlan, macvlan};
 
 const GETLINK: u16 = 18;
 const GETADDR: u16 = 22;
@@ -28,7 +28,7 @@ pub(super) fn found(socket: &mut Socket) -> io::Result<Found> {
         names.insert(word(&body, 4), name.clone());
         mtus.extend(find(&attrs, 4).map(|mtu| (word(&body, 4), word(mtu, 0))));
         let mac = find(&attrs, 1).and_then(|b| b.try_into().ok()).map(Mac);
-        let kind = find(&attrs, 18).map_or(LinkKind::Given, |info| kind(&name, info));
+        let kind = find(&attrs, 18).map_or(LinkKind::Given, |info| kind(info));
         out.links.insert(name, (kind, mac));
     }
     for body in socket.dump(Msg::new(GETADDR, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0]))? {
@@ -70,7 +70,7 @@ fn neighbours(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Foun
     Ok(())
 }
 
-fn kind(name: &str, info: &[u8]) -> LinkKind {
+pub(super) fn kind(info: &[u8]) -> LinkKind {
     let info = attrs(info, 0);
     match find(&info, 1).map(text).as_deref() {
         Some("bridge") => LinkKind::Bridge,
@@ -81,17 +81,39 @@ fn kind(name: &str, info: &[u8]) -> LinkKind {
             let local = find(&data, 4).and_then(ipv4).unwrap_or(Ipv4Addr::UNSPECIFIED);
             LinkKind::Vxlan { id: find(&data, 1).map_or(0, |b| word(b, 0)), local, port }
         }
-        // the one link of ours that is a TUN device
-        Some("wireguard" | "tun") if name == tunnel::LINK => LinkKind::WireGuard { port: 0 },
+        // ours is the one of that name; others' are not looked at
+        Some("wireguard" | "tun") => LinkKind::WireGuard { port: 0 },
+        Some("vlan") => {
+            let data = attrs(find(&info, 2).unwrap_or_default(), 0);
+            let id = find(&data, 1).and_then(|b| b.try_into().ok()).map_or(0, u16::from_ne_bytes);
+            LinkKind::Vlan { parent: String::new(), id }
+        }
+        Some(kind @ ("macvlan" | "ipvlan")) => {
+            let data = attrs(find(&info, 2).unwrap_or_default(), 0);
+            child(kind, &data).map_or(LinkKind::Given, |kind| LinkKind::Child { parent: String::new(), kind })
+        }
         _ => LinkKind::Given,
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+fn child(kind: &str, data: &[(u16, &[u8])]) -> Option<ChildKind> {
+    if kind == "macvlan" {
+        let mode = find(data, 1).map(|b| word(b, 0))?;
+        let all = [MacvlanMode::Bridge, MacvlanMode::Private, MacvlanMode::Vepa, MacvlanMode::Passthru];
+        return all.into_iter().find(|m| macvlan(*m) == mode).map(ChildKind::Macvlan);
+    }
+    let half = |kind| find(data, kind).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes);
+    let (mode, flag) = (half(1)?, half(2).unwrap_or(0));
+    let mode = [IpvlanMode::L2, IpvlanMode::L3, IpvlanMode::L3s].into_iter().find(|m| ipvlan(*m) == mode)?;
+    let flag = [IpvlanFlag::Bridge, IpvlanFlag::Private, IpvlanFlag::Vepa].into_iter().find(|f| flags(*f) == flag)?;
+    Some(ChildKind::Ipvlan(mode, flag))
+}
+
+pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
+pub(super) fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
     <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)
 }

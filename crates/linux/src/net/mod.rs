@@ -4,28 +4,35 @@
 //! What must happen inside a namespace is done on a thread of its own that enters it and ends; netlink sockets, which stay in the
 //! namespace they were opened in, are kept and used from anywhere.
 
+mod ask;
 mod conntrack;
+mod decode;
 mod dump;
 mod expr;
+mod features;
 pub(crate) mod msg;
 mod nft;
 mod ns;
 mod route;
+mod seen;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::sys::socket::SockProtocol;
 use skep_engine::net::{Found, NetError, NetHost, TableWatch};
-use skep_netplan::nft::{Family, NftOp, Table};
+use skep_netplan::doctor::{Features, Stranger};
+use skep_netplan::drift::Seen;
+use skep_netplan::nft::NftOp;
 use skep_netplan::state::{Link, LinkKind};
-use skep_netplan::{Ns, Step};
+use skep_netplan::host::tunnel;
+use skep_netplan::{Mac, NetnsState, Ns, Step};
 use skep_types::wireguard::PublicKey;
 
 use crate::wireguard::WireGuard;
@@ -45,6 +52,8 @@ pub struct LinuxNet {
     wireguard: WireGuard,
     /// UDP port of the WireGuard link, as it was last told.
     port: AtomicU16,
+    /// Tried out when first asked for.
+    features: OnceLock<Features>,
 }
 
 impl LinuxNet {
@@ -64,7 +73,7 @@ impl LinuxNet {
     /// The directory cannot be made.
     pub fn with_host(host: File, dir: PathBuf) -> Result<Self, NetError> {
         let wireguard = WireGuard::new(dir.with_file_name("wireguard"));
-        Ok(Self { spaces: Namespaces::open(host, dir)?, sessions: Mutex::default(), wireguard, port: AtomicU16::new(0) })
+        Ok(Self { spaces: Namespaces::open(host, dir)?, sessions: Mutex::default(), wireguard, port: AtomicU16::new(0), features: OnceLock::new() })
     }
 
     /// Runs `work` on a short-lived thread inside a namespace.
@@ -104,6 +113,11 @@ impl LinuxNet {
             // the first error is the one to tell
             let _ = route::delete_link(route, name);
         })
+    }
+
+    /// Peers of the WireGuard link; on a thread in its namespace.
+    fn peers(&self, name: &str) -> io::Result<BTreeMap<(String, Ipv4Addr), PublicKey>> {
+        Ok(self.wireguard.peers(name)?.into_iter().map(|(addr, key)| ((name.to_owned(), addr), key)).collect())
     }
 
     /// Sets key and port of the WireGuard link.
@@ -253,10 +267,9 @@ impl NetHost for LinuxNet {
     fn found(&self, ns: &Ns) -> Result<Found, NetError> {
         let found = self.spaces.run(ns, || {
             let mut found = dump::found(&mut Socket::open(SockProtocol::NetlinkRoute)?)?;
-            for (name, _) in found.links.iter().filter(|(_, (kind, _))| matches!(kind, LinkKind::WireGuard { .. })) {
-                // One of a process that is gone goes with it; one that does not answer is set up anew.
-                let peers = self.wireguard.peers(name).unwrap_or_default();
-                found.wireguard.extend(peers.into_iter().map(|(addr, key)| ((name.clone(), addr), key)));
+            if found.links.contains_key(tunnel::LINK) {
+                // One that does not answer is set up anew.
+                found.wireguard = self.peers(tunnel::LINK).unwrap_or_default();
             }
             Ok(found)
         });
@@ -298,10 +311,34 @@ impl NetHost for LinuxNet {
         opened.map(|w| Box::new(w) as _).map_err(|e| NetError::host("watch", "nftables", e))
     }
 
-    fn damaged(&self, ns: &Ns, tables: &BTreeMap<(Family, String), Table>) -> Result<Vec<(Family, String)>, NetError> {
-        // Of its own: a dump that is interrupted leaves answers behind.
-        let found = self.spaces.run(ns, || watch::damaged(&mut Socket::open(SockProtocol::NetlinkNetFilter)?, tables));
-        found.map_err(|e| NetError::host("list tables of", ns.to_string(), e))
+    fn seen(&self, ns: &Ns, wanted: &NetnsState) -> Result<Seen, NetError> {
+        let seen = self.spaces.run(ns, || {
+            let mut seen = seen::seen(wanted)?;
+            if wanted.links.contains_key(tunnel::LINK) && seen.links.contains_key(tunnel::LINK) {
+                seen.wireguard = self.peers(tunnel::LINK)?;
+            }
+            Ok(seen)
+        });
+        seen.map_err(|e| NetError::host("look at network namespace", ns.to_string(), e))
+    }
+
+    fn features(&self) -> Features {
+        // What cannot be tried out is as good as missing.
+        *self.features.get_or_init(|| features::features().unwrap_or_default())
+    }
+
+    fn strangers(&self) -> Result<Vec<Stranger>, NetError> {
+        self.spaces.run(&Ns::Host, features::strangers).map_err(|e| NetError::host("list chains of", "host", e))
+    }
+
+    fn answers(
+        &self,
+        dev: &str,
+        own: (Mac, Ipv4Addr),
+        peers: &[(Mac, Ipv4Addr)],
+        size: u32,
+    ) -> Result<BTreeSet<Ipv4Addr>, NetError> {
+        self.spaces.run(&Ns::Host, || ask::ask(dev, own, peers, size)).map_err(|e| NetError::host("ask other nodes on", dev, e))
     }
 
     fn forget_flows(&self, ns: &Ns, targets: &[Ipv4Addr]) -> Result<usize, NetError> {

@@ -19,6 +19,10 @@ pub(crate) const DUMP: u16 = 0x300;
 pub(crate) const CREATE: u16 = 0x400;
 pub(crate) const APPEND: u16 = 0x800;
 
+/// `NLM_F_DUMP_INTR`: what is dumped changed meanwhile.
+const INTERRUPTED: u16 = 0x10;
+/// Tries for a dump during which nothing changes.
+const DUMPS: usize = 8;
 const HEADER: usize = 16;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -115,6 +119,7 @@ pub(crate) struct Socket {
 /// What came for one sequence number.
 struct Answer {
     kind: u16,
+    flags: u16,
     seq: u32,
     body: Vec<u8>,
 }
@@ -178,7 +183,8 @@ impl Socket {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "netlink message with a wrong length"));
             }
             let kind = u16::from_ne_bytes([rest[4], rest[5]]);
-            out.push(Answer { kind, seq: word(rest, 8), body: rest[HEADER..size].to_vec() });
+            let flags = u16::from_ne_bytes([rest[6], rest[7]]);
+            out.push(Answer { kind, flags, seq: word(rest, 8), body: rest[HEADER..size].to_vec() });
             rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
         }
         Ok(out)
@@ -199,14 +205,32 @@ impl Socket {
 
     /// Sends a dump request; the bodies of what came, each without the netlink header.
     pub(crate) fn dump(&mut self, msg: Msg) -> io::Result<Vec<Vec<u8>>> {
+        self.dump_once(msg).map(|(out, _)| out)
+    }
+
+    /// A dump during which nothing changed.
+    pub(crate) fn dump_whole(&mut self, make: impl Fn() -> Msg) -> io::Result<Vec<Vec<u8>>> {
+        for _ in 0..DUMPS {
+            let (out, whole) = self.dump_once(make())?;
+            if whole {
+                return Ok(out);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::Interrupted, "somebody changes it without end"))
+    }
+
+    /// A dump, and whether nothing changed meanwhile.
+    fn dump_once(&mut self, msg: Msg) -> io::Result<(Vec<Vec<u8>>, bool)> {
+        let mut whole = true;
         let seq = self.next();
         self.send(&msg.seal(seq))?;
         let mut out = Vec::new();
         loop {
             for answer in self.receive()?.into_iter().filter(|a| a.seq == seq) {
+                whole &= answer.flags & INTERRUPTED == 0;
                 match answer.kind {
-                    DONE => return Ok(out),
-                    ERROR => return outcome(&answer.body).map(|()| out),
+                    DONE => return Ok((out, whole)),
+                    ERROR => return outcome(&answer.body).map(|()| (out, whole)),
                     _ => out.push(answer.body),
                 }
             }

@@ -21,8 +21,8 @@ const NEWSET: u16 = 9;
 const DELSET: u16 = 11;
 const NEWSETELEM: u16 = 12;
 const DELSETELEM: u16 = 14;
-const SET_IS_MAP: u32 = 8;
-const DATA_IS_VERDICT: u32 = 0xffff_ff00;
+pub(super) const SET_IS_MAP: u32 = 8;
+pub(super) const DATA_IS_VERDICT: u32 = 0xffff_ff00;
 /// Elements per message: an attribute holds less than 64 KiB and an element takes at most about 100 bytes.
 const CHUNK: usize = 400;
 

@@ -8,7 +8,10 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use skep_netplan::state::{Address, FdbEntry, Link, LinkKind, Mac, PortMode, Route, Rule, Selector};
+use skep_netplan::state::{
+    Address, ChildKind, FdbEntry, IpvlanFlag, IpvlanMode, Link, LinkKind, Mac, MacvlanMode, PortMode, Route,
+    Rule, Selector,
+};
 
 use super::msg::{ACK, CREATE, EXCL, Msg, REPLACE, Socket};
 
@@ -28,6 +31,7 @@ const IFF_UP: u32 = 1;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -99,6 +103,20 @@ pub(super) fn create(
             });
             here.request(msg)
         }
+        LinkKind::Vlan { parent, id } => {
+            msg.u32(IFLA_LINK, here.index(parent)?);
+            msg.nest(IFLA_LINKINFO, |m| {
+                m.text(INFO_KIND, "vlan");
+                m.nest(INFO_DATA, |m| m.attr(1, &id.to_ne_bytes()));
+            });
+            here.request(msg)
+        }
+        LinkKind::Child { parent, kind } => {
+            msg.attr(IFLA_NET_NS_FD, &own_ns.as_raw_fd().to_ne_bytes());
+            msg.u32(IFLA_LINK, host.index(parent)?);
+            msg.nest(IFLA_LINKINFO, |m| child(m, *kind));
+            host.request(msg)
+        }
         LinkKind::Vxlan { id, local, port } => {
             msg.attr(IFLA_NET_NS_FD, &own_ns.as_raw_fd().to_ne_bytes());
             msg.nest(IFLA_LINKINFO, |m| {
@@ -112,6 +130,50 @@ pub(super) fn create(
             });
             host.request(msg)
         }
+    }
+}
+
+fn child(m: &mut Msg, kind: ChildKind) {
+    match kind {
+        ChildKind::Macvlan(mode) => {
+            m.text(INFO_KIND, "macvlan");
+            m.nest(INFO_DATA, |m| m.u32(1, macvlan(mode)));
+        }
+        ChildKind::Ipvlan(mode, flag) => {
+            m.text(INFO_KIND, "ipvlan");
+            m.nest(INFO_DATA, |m| {
+                m.attr(1, &ipvlan(mode).to_ne_bytes());
+                m.attr(2, &flags(flag).to_ne_bytes());
+            });
+        }
+    }
+}
+
+/// The kernel's number of a mode.
+pub(super) fn macvlan(mode: MacvlanMode) -> u32 {
+    match mode {
+        MacvlanMode::Private => 1,
+        MacvlanMode::Vepa => 2,
+        MacvlanMode::Bridge => 4,
+        MacvlanMode::Passthru => 8,
+    }
+}
+
+/// The kernel's number of a mode.
+pub(super) fn ipvlan(mode: IpvlanMode) -> u16 {
+    match mode {
+        IpvlanMode::L2 => 0,
+        IpvlanMode::L3 => 1,
+        IpvlanMode::L3s => 2,
+    }
+}
+
+/// The kernel's number of a flag.
+pub(super) fn flags(flag: IpvlanFlag) -> u16 {
+    match flag {
+        IpvlanFlag::Bridge => 0,
+        IpvlanFlag::Private => 1,
+        IpvlanFlag::Vepa => 2,
     }
 }
 

@@ -10,7 +10,7 @@ mod service;
 mod validate;
 
 pub use cluster::shown;
-pub(crate) use lookup::{network as find_network, service as find_service, task as find_task};
+pub(crate) use lookup::{network as find_network, node as find_node, service as find_service, task as find_task};
 pub(crate) use service::No;
 
 use std::sync::Arc;

@@ -22,9 +22,11 @@ pub(crate) async fn create(s: &Shared, spec: &NetworkSpec) -> Result<ControlResp
             let text = format!("network with name {} already exists", spec.name);
             return Err(ControlError::new(Code::AlreadyExists, text).into());
         }
-        if spec.ingress && store.ingress().is_some() {
-            let text = "ingress network is already present in the swarm";
-            return Err(rpc(Code::AlreadyExists, text).into());
+        if spec.ingress && spec.attachable {
+            return Err(invalid("ingress network cannot be attachable").into());
+        }
+        if let Some(other) = store.ingress().filter(|_| spec.ingress) {
+            return Err(rpc(Code::AlreadyExists, format!("ingress network ({}) is already present", other.id)).into());
         }
         let c = store.cluster().ok_or_else(|| rpc(Code::Internal, "the swarm is not set up yet"))?;
         let exhausted = |e| rpc(Code::FailedPrecondition, e);

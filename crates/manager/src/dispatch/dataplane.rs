@@ -8,9 +8,9 @@ use skep_state::{Change, Store};
 use skep_types::dataplane::{
     DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView, View,
 };
-use skep_types::object::{Network, Node, Task, TaskState};
-use skep_types::spec::PublishMode;
-use skep_types::{NetworkId, NodeId};
+use skep_types::object::{Network, Node, Service, Task, TaskState};
+use skep_types::spec::{Protocol, PublishMode};
+use skep_types::{NetworkId, NodeId, options};
 
 use crate::tables::{News, Tables, Watcher};
 
@@ -44,6 +44,7 @@ pub(crate) fn affected(c: &Change) -> bool {
                 a.ports != b.ports
                     || a.vips != b.vips
                     || a.spec.name != b.spec.name
+                    || options::prefers_local(&a.spec.labels) != options::prefers_local(&b.spec.labels)
                     || a.spec.task.networks != b.spec.task.networks
             }
             _ => true,
@@ -167,6 +168,15 @@ impl Planes {
     }
 }
 
+/// Option of a network: the payload size of its interfaces.
+const MTU: &str = "com.docker.network.driver.mtu";
+
+/// Ports of a service that have a name.
+fn named_ports(s: &Service) -> Vec<(String, Protocol, u16)> {
+    let named = s.ports.iter().filter(|p| !p.name.is_empty());
+    named.map(|p| (p.name.clone(), p.protocol, p.target)).collect()
+}
+
 fn overlay(store: &Store, n: &Network) -> OverlayView {
     let mut endpoints = Vec::new();
     let mut by_service: BTreeMap<_, Vec<&Task>> = BTreeMap::new();
@@ -196,6 +206,7 @@ fn overlay(store: &Store, n: &Network) -> OverlayView {
                 aliases: attached.aliases.clone(),
                 vip: s.vips.iter().find(|v| v.network == n.id).map(|v| v.addr.addr),
                 backends,
+                ports: named_ports(s),
             })
         })
         .collect();
@@ -207,6 +218,7 @@ fn overlay(store: &Store, n: &Network) -> OverlayView {
         gateway: n.gateway,
         internal: n.spec.internal,
         encrypted: n.spec.is_encrypted(),
+        mtu: n.spec.options.get(MTU).and_then(|v| v.parse().ok()),
         endpoints,
         services,
     }
@@ -230,6 +242,8 @@ fn ingress(store: &Store, n: &Network) -> IngressView {
             published: p.published,
             target: p.target,
             backends: backends.clone(),
+            host_ip: p.host_ip,
+            prefer_local: options::prefers_local(&s.spec.labels),
         }));
     }
     ports.sort_by_key(|p| (p.protocol, p.published));

@@ -60,8 +60,14 @@ fn apply(store: &mut Store, kept: &mut Views, ops: Vec<Op>) {
 #[test]
 fn a_node_gets_its_tasks_and_the_networks_they_need() {
     let mut store = Store::default();
-    let port =
-        PortConfig { name: String::new(), protocol: Protocol::Tcp, target: 80, published: 8080, mode: PublishMode::Ingress };
+    let port = PortConfig {
+        name: String::new(),
+        protocol: Protocol::Tcp,
+        target: 80,
+        published: 8080,
+        mode: PublishMode::Ingress,
+        host_ip: None,
+    };
     let networks = vec![NetworkAttachmentSpec { target: NetworkId(2), aliases: vec!["w".into()] }];
     let spec = ServiceSpec {
         name: "web".into(),

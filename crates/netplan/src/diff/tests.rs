@@ -14,10 +14,10 @@ use crate::state::Ns;
 use crate::{host, overlay, sandbox};
 
 /// A small generator (SplitMix64): the same cases on every run.
-struct Gen(u64);
+pub(crate) struct Gen(pub(crate) u64);
 
 impl Gen {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -34,7 +34,7 @@ fn net(text: &str) -> Ipv4Net {
     text.parse().expect("valid")
 }
 
-fn facts(g: &mut Gen) -> Facts {
+pub(crate) fn facts(g: &mut Gen) -> Facts {
     let nodes = 1 + g.byte(4);
     let tasks: Vec<(u8, u8)> = (10..10 + g.byte(8)).map(|t| (t, 1 + g.byte(nodes))).collect();
     let taking: Vec<(u8, u8)> = tasks.iter().filter(|_| g.below(3) > 0).copied().collect();
@@ -56,6 +56,7 @@ fn facts(g: &mut Gen) -> Facts {
             gateway: Ipv4Addr::new(10, 0, 1, 1),
             internal: false,
             encrypted: false,
+            mtu: None,
             endpoints: tasks
                 .iter()
                 .map(|(t, n)| OverlayEndpoint {
@@ -71,6 +72,7 @@ fn facts(g: &mut Gen) -> Facts {
                 aliases: Vec::new(),
                 vip: Some(Ipv4Addr::new(10, 0, 1, 2)),
                 backends: taking.iter().map(|(t, _)| Ipv4Addr::new(10, 0, 1, *t)).collect(),
+                ports: Vec::new(),
             }],
         })],
         ingress: (g.below(4) > 0).then(|| {
@@ -82,6 +84,8 @@ fn facts(g: &mut Gen) -> Facts {
                     published: 8000 + u16::from(g.byte(2)),
                     target: 80,
                     backends: taking.iter().map(|(t, n)| IngressBackend { addr: ingress(*t), node: node(*n) }).collect(),
+                    host_ip: (g.below(4) == 0).then_some(Ipv4Addr::new(192, 168, 0, 1)),
+                    prefer_local: g.below(4) == 0,
                 }],
             })
         }),
@@ -104,7 +108,12 @@ fn facts(g: &mut Gen) -> Facts {
     }
     let local = tasks.iter().filter(|(_, n)| *n == 1);
     let containers = local.map(|(t, _)| container(*t, g.below(3) == 0)).collect();
-    Facts { member: (g.below(8) > 0).then_some(member), bridges, containers }
+    let parents = match g.below(3) {
+        0 => vec![crate::facts::Parent::Vlan { link: "eth0.7".to_owned(), of: "eth0".to_owned(), id: 7 }],
+        1 => vec![crate::facts::Parent::Alone("dm-1".to_owned())],
+        _ => Vec::new(),
+    };
+    Facts { member: (g.below(8) > 0).then_some(member), bridges, parents, containers }
 }
 
 fn container(t: u8, published: bool) -> Container {
@@ -114,6 +123,7 @@ fn container(t: u8, published: bool) -> Container {
         veth: format!("v{index}c{t}"),
         net,
         gateway,
+        direct: false,
         mtu: 1450,
     };
     let outside = Ipv4Addr::new(172, 18, 0, t);
@@ -137,7 +147,7 @@ fn container(t: u8, published: bool) -> Container {
     }
 }
 
-fn states(facts: &Facts) -> Vec<NetnsState> {
+pub(crate) fn states(facts: &Facts) -> Vec<NetnsState> {
     let mut out = vec![host::host(facts)];
     out.push(overlay::overlay(facts, &NetworkId(5).to_string()).unwrap_or_default());
     out.push(facts.containers.first().map(|c| sandbox::sandbox(facts, c)).unwrap_or_default());

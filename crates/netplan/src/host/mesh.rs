@@ -80,6 +80,7 @@ fn ports(facts: &Facts, member: &Member, view: &IngressView, table: &mut Table) 
     let to = SetData::Value(vec![Field::Ipv4, Field::Port]);
     let mut backends = Set::new(&[Field::Proto, Field::Port, Field::Mark], to.clone());
     let mut local = Set::new(&[Field::Ipv4, Field::Proto, Field::Port], to);
+    let mut one = Set::new(&[Field::Ipv4, Field::Proto, Field::Port], SetData::Verdict);
     for container in &facts.containers {
         let inner = gw.and_then(|gw| container.address_on(&gw.link));
         let (Some(addr), Some(inner)) = (container.ingress, inner) else { continue };
@@ -108,7 +109,11 @@ fn ports(facts: &Facts, member: &Member, view: &IngressView, table: &mut Table) 
         }
         let chain = format!("p{}", targets.len());
         table.chains.entry(chain.clone()).or_insert_with(|| spread(targets.len()));
-        published.elements.insert(bytes(&[&proto, &outside]), Datum::Verdict(Verdict::Goto(chain)));
+        let verdict = Datum::Verdict(Verdict::Goto(chain));
+        match port.host_ip {
+            Some(ip) => _ = one.elements.insert(bytes(&[&ip.octets(), &proto, &outside]), verdict),
+            None => _ = published.elements.insert(bytes(&[&proto, &outside]), verdict),
+        }
     }
     let mut loops = Set::new(&[Field::Ipv4, Field::Ipv4], SetData::None);
     for (task, own) in remote_backends(member) {
@@ -117,6 +122,7 @@ fn ports(facts: &Facts, member: &Member, view: &IngressView, table: &mut Table) 
     }
     table.sets.insert("loops".to_owned(), loops);
     table.sets.insert("pub".to_owned(), published);
+    table.sets.insert("pubone".to_owned(), one);
     table.sets.insert("pubbe".to_owned(), backends);
     table.sets.insert("local".to_owned(), local);
 }
@@ -127,6 +133,10 @@ fn targets(member: &Member, port: &IngressPort, here: impl Fn(Ipv4Addr) -> Optio
     let target = |b: &skep_types::dataplane::IngressBackend| {
         if b.node == member.node { here(b.addr) } else { known(b.node).then_some(b.addr) }
     };
+    let own = port.backends.iter().filter(|b| b.node == member.node).filter_map(target).collect::<BTreeSet<_>>();
+    if port.prefer_local && !own.is_empty() {
+        return own;
+    }
     port.backends.iter().filter_map(target).collect()
 }
 
@@ -171,11 +181,14 @@ pub(super) fn pre_from_mesh() -> Rule {
     join(vec![iif(MESH), key(&fields), map("local"), dnat(true)])
 }
 
-/// Chains `pre` and `out`: a published port of this host.
-pub(super) fn published(incoming: bool) -> Rule {
-    let fields = [(Load::L4Proto, Field::Proto), (Load::ThDport, Field::Port)];
-    let from = if incoming { iif_not(MESH) } else { Vec::new() };
-    join(vec![from, to_local(), key(&fields), vmap("pub")])
+/// Chains `pre` and `out`: a published port of this host, at one address or at any.
+pub(super) fn published(incoming: bool) -> [Rule; 2] {
+    let fields = [(Load::IpDaddr, Field::Ipv4), (Load::L4Proto, Field::Proto), (Load::ThDport, Field::Port)];
+    let from = || if incoming { iif_not(MESH) } else { Vec::new() };
+    [
+        join(vec![from(), to_local(), key(&fields), vmap("pubone")]),
+        join(vec![from(), to_local(), key(&fields[1..]), vmap("pub")]),
+    ]
 }
 
 /// Chain `forw`, before connections are accepted: segments fit the mesh's packets.

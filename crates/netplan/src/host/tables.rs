@@ -44,8 +44,8 @@ pub(super) fn add(facts: &Facts, state: &mut NetnsState) {
     }
     pre.extend(host_port_rules(mesh));
     if mesh {
-        pre.push(mesh::published(true));
-        out.push(mesh::published(false));
+        pre.extend(mesh::published(true));
+        out.extend(mesh::published(false));
     }
     if let Some(member) = &facts.member {
         let mut members = Set::new(&[Field::Ipv4], SetData::None);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 pub mod delta;
 pub mod rule;
+pub mod words;
 
 pub use delta::NftOp;
 

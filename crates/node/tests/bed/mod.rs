@@ -280,8 +280,14 @@ pub(crate) async fn set_node(m: &Machine, id: NodeId, f: impl Fn(&mut NodeSpec))
 }
 
 pub(crate) fn web(replicas: u64) -> ServiceSpec {
-    let port =
-        PortConfig { name: String::new(), protocol: Protocol::Tcp, target: 80, published: 8080, mode: PublishMode::Ingress };
+    let port = PortConfig {
+        name: String::new(),
+        protocol: Protocol::Tcp,
+        target: 80,
+        published: 8080,
+        mode: PublishMode::Ingress,
+        host_ip: None,
+    };
     ServiceSpec {
         name: "web".into(),
         labels: Labels::new(),

@@ -323,5 +323,12 @@ fn empty_spec() -> ServiceSpec {
 }
 
 fn port(published: u16) -> PortConfig {
-    PortConfig { name: String::new(), protocol: Protocol::Tcp, target: 80, published, mode: PublishMode::Ingress }
+    PortConfig {
+        name: String::new(),
+        protocol: Protocol::Tcp,
+        target: 80,
+        published,
+        mode: PublishMode::Ingress,
+        host_ip: None,
+    }
 }

@@ -119,6 +119,10 @@ impl skep_api::Cluster for ClusterApi {
         self.node.tunnel(task).await
     }
 
+    async fn network_tunnel(&self, node: &str) -> ApiResult<tokio::io::DuplexStream> {
+        self.node.network_tunnel(node).await
+    }
+
     fn addresses(&self) -> Vec<(String, Ipv4Addr)> {
         skep_linux::runtime::interface_addresses()
     }

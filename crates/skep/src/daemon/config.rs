@@ -113,6 +113,9 @@ struct Flags {
     /// Payload size of bridges.
     #[arg(long)]
     mtu: Option<u32>,
+    /// Containers on the default bridge reach one another.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    icc: Option<bool>,
     /// Not built: TCP is not served yet.
     #[arg(long)]
     tls: bool,
@@ -142,6 +145,7 @@ struct File {
     log_driver: Option<String>,
     storage_driver: Option<String>,
     mtu: Option<u32>,
+    icc: Option<bool>,
     /// What is left: taken with a note, refused, or unknown.
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
@@ -165,6 +169,7 @@ pub(crate) struct Config {
     pub(crate) cgroup_parent: String,
     pub(crate) log_opts: BTreeMap<String, String>,
     pub(crate) mtu: u32,
+    pub(crate) icc: bool,
     /// What was taken without an effect.
     pub(crate) notes: Vec<String>,
 }
@@ -187,7 +192,7 @@ const NEEDLESS: [&str; 14] = [
     "userland-proxy-path",
 ];
 /// Keys that dockerd knows and that would change behaviour.
-const UNBUILT: [&str; 37] = [
+const UNBUILT: [&str; 36] = [
     "add-runtime",
     "allow-nondistributable-artifacts",
     "api-cors-header",
@@ -213,7 +218,6 @@ const UNBUILT: [&str; 37] = [
     "exec-opts",
     "fixed-cidr",
     "host-gateway-ip",
-    "icc",
     "init",
     "ip",
     "ip6tables",
@@ -423,6 +427,7 @@ fn merge(flags: Flags, file: File) -> Result<Config, ConfigError> {
         cgroup_parent: one("cgroup-parent", flags.cgroup_parent, file.cgroup_parent)?.unwrap_or_else(|| "/skep".to_owned()),
         log_opts,
         mtu: one("mtu", flags.mtu, file.mtu)?.unwrap_or(1500),
+        icc: one("icc", flags.icc, file.icc)?.unwrap_or(true),
         notes,
     })
 }

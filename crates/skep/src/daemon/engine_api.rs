@@ -11,12 +11,13 @@ use skep_engine::error::{internal, invalid, not_found};
 use skep_engine::net::{LocalNetwork, LocalNetworkSpec};
 use skep_engine::{Engine, logs};
 use skep_image::Commit;
-use skep_types::Time;
 use skep_types::container::{ContainerInfo, CreateContainer, Event, ExecConfig, ExecInfo, NetworkJoin, PathStat, VolumeInfo};
 use skep_types::host::{ImageInfo, LocalNetworkInfo, LogOptions, LogRecord, Progress, RegistryAuth, Removed};
+use skep_types::netreport::NetworkReport;
 use skep_types::object::Network;
 use skep_types::spec::Labels;
 use skep_types::usage::{Change, NewLimits, Process, Usage};
+use skep_types::{NodeId, Time};
 use tokio::sync::{broadcast, mpsc};
 
 use super::config::Config;
@@ -70,6 +71,7 @@ impl skep_api::Engine for EngineApi {
             insecure_registries: self.config.insecure_registries.clone(),
             mirrors: self.config.registry_mirrors.clone(),
             images: self.images.count(),
+            network_features: self.engine.net.host().features().named().map(|(n, t)| (n.to_owned(), t)).to_vec(),
             warnings: Vec::new(),
         }
     }
@@ -326,7 +328,7 @@ impl skep_api::Engine for EngineApi {
             .net
             .create_network(LocalNetworkSpec {
                 name: info.name,
-                driver: "bridge".to_owned(),
+                driver: info.driver,
                 subnet: info.subnet,
                 gateway: info.gateway,
                 ip_range: info.ip_range,
@@ -337,7 +339,7 @@ impl skep_api::Engine for EngineApi {
                 labels: info.labels,
             })
             .await?;
-        let attributes = [("name".to_owned(), made.name.clone()), ("type".to_owned(), "bridge".to_owned())];
+        let attributes = [("name".to_owned(), made.name.clone()), ("type".to_owned(), made.driver.clone())];
         self.engine.events.emit("network", "create", &made.id, attributes);
         Ok(made.id)
     }
@@ -345,9 +347,13 @@ impl skep_api::Engine for EngineApi {
     async fn remove_network(&self, target: &str) -> ApiResult<()> {
         let network = self.engine.net.network(target).await.map_err(|_| not_found(format!("network {target} not found")))?;
         self.engine.net.remove_network(&network.id).await?;
-        let attributes = [("name".to_owned(), network.name), ("type".to_owned(), "bridge".to_owned())];
+        let attributes = [("name".to_owned(), network.name), ("type".to_owned(), network.driver)];
         self.engine.events.emit("network", "destroy", &network.id, attributes);
         Ok(())
+    }
+
+    async fn network_report(&self, probe: bool, managers: Vec<(NodeId, String)>) -> NetworkReport {
+        self.engine.net.report(probe, managers).await
     }
 
     async fn connect_network(&self, network: &str, container: &str, join: NetworkJoin) -> ApiResult<()> {

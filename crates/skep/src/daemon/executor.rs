@@ -236,7 +236,7 @@ impl EngineExecutor {
         let host_ports = assignment.ports.iter().filter(|p| p.mode == PublishMode::Host).map(|p| PortMap {
             protocol: p.protocol,
             container_port: p.target,
-            host_ip: None,
+            host_ip: p.host_ip,
             host_port: p.published,
             host_port_end: 0,
         });
@@ -314,6 +314,7 @@ fn started(info: &ContainerInfo) -> Started {
         target: p.container_port,
         published: p.host_port,
         mode: PublishMode::Host,
+        host_ip: p.host_ip,
     };
     Started { container: status(info), ports: info.ports.iter().map(port).collect() }
 }
@@ -438,6 +439,12 @@ impl Executor for EngineExecutor {
     async fn tunnel(&self, task: TaskId, io: DuplexStream) -> Result<(), ExecError> {
         let (found, app) = self.find(task).zip(self.api.get().cloned()).ok_or_else(|| gone(task))?;
         skep_api::serve_container(app, found.id, io).await;
+        Ok(())
+    }
+
+    async fn network(&self, io: DuplexStream) -> Result<(), ExecError> {
+        let none = || ExecError { temporary: true, message: "the daemon is not up yet".to_owned() };
+        skep_api::serve_network(self.api.get().cloned().ok_or_else(none)?, io).await;
         Ok(())
     }
 

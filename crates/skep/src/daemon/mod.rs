@@ -168,6 +168,7 @@ async fn run(config: Config) -> Result<(), AnyError> {
     };
     let mut net_config = NetConfig::new(config.data_root.clone());
     net_config.mtu = config.mtu;
+    net_config.icc = config.icc;
     let net_host = LinuxNet::open(config.exec_root.join("netns"))?;
     let host = Arc::new(LinuxRuntime::new(&config.exec_root)?);
     let attachments = Arc::new(skep_agent::Attachments::default());

@@ -27,6 +27,7 @@ fn service(id: u128, name: &str, port: u16) -> Service {
         target: 80,
         published: port,
         mode: PublishMode::Ingress,
+        host_ip: None,
     }];
     Service { ports, ..Service::new(ServiceId(id), spec, Time(0)) }
 }

@@ -20,6 +20,7 @@ fn service() -> Service {
         target,
         published: target,
         mode: PublishMode::Ingress,
+        host_ip: None,
     };
     let spec = ServiceSpec {
         name: "web".into(),
