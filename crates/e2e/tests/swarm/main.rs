@@ -22,6 +22,7 @@ mod logs;
 mod machine;
 mod modes;
 mod names;
+mod netopts;
 mod options;
 mod placement;
 mod refusals;

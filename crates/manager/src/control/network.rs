@@ -1,10 +1,10 @@
 //! Networks: create with everything allocated at once, remove when unused. Must never remove one that a service names.
 
 use skep_plan::allocate;
-use skep_state::{Op, Transaction};
+use skep_state::{Key, Op, Transaction};
 use skep_types::NetworkId;
 use skep_types::control::{Code, ControlError, ControlResponse};
-use skep_types::object::{Meta, Network, TaskState};
+use skep_types::object::{Meta, Network, Node, TaskState};
 use skep_types::spec::NetworkSpec;
 
 use super::lookup;
@@ -79,8 +79,15 @@ pub(crate) async fn remove(s: &Shared, target: &str) -> Result<ControlResponse, 
             let container: String = held.container.chars().take(12).collect();
             return Err(used(format!("container {container} on node {node}")).into());
         }
-        let ops = vec![Op::DeleteNetwork(n.id)];
-        Ok((Transaction::new(s.clock.now(), vec![], ops), ()))
+        // Their addresses in the mesh go with it; the next ingress network gives them others.
+        let mut reads = Vec::new();
+        let mut ops = Vec::new();
+        for node in store.nodes().filter(|x| n.spec.ingress && x.ingress_addr.is_some()) {
+            reads.push((Key::Node(node.id), node.meta.version));
+            ops.push(Op::PutNode(Box::new(Node { ingress_addr: None, ..(**node).clone() })));
+        }
+        ops.push(Op::DeleteNetwork(n.id));
+        Ok((Transaction::new(s.clock.now(), reads, ops), ()))
     })
     .await?;
     Ok(ControlResponse::Done)
