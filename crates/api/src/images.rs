@@ -3,12 +3,13 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use skep_types::container::ContainerInfo;
 use skep_types::host::{ImageInfo, Removed};
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::App;
 use crate::auth;
@@ -33,13 +34,23 @@ fn short(reference: &str) -> &str {
     reference.trim_start_matches("docker.io/").trim_start_matches("library/")
 }
 
+/// Whether a name of an image (`web:1`, `web@sha256:…`) fits a pattern, by itself or by its repository.
+fn named(name: &str, pattern: &str) -> bool {
+    let repository = name.split_once('@').or_else(|| name.rsplit_once(':')).map_or(name, |(r, _)| r);
+    [name, repository, short(name), short(repository)].iter().any(|n| glob(pattern, n))
+}
+
+/// An image with those of its names only that were asked for.
+fn as_asked(image: &ImageInfo, filters: &Filters) -> ImageInfo {
+    let mut image = image.clone();
+    let wanted = |name: &String| filters.any("reference", |pattern| named(name, pattern));
+    image.repo_tags.retain(wanted);
+    image.repo_digests.retain(wanted);
+    image
+}
+
 fn matches(image: &ImageInfo, filters: &Filters, all: &[ImageInfo]) -> bool {
-    let reference = |pattern: &str| {
-        image.repo_tags.iter().any(|tag| {
-            let repository = tag.rsplit_once(':').map_or(tag.as_str(), |(r, _)| r);
-            glob(pattern, tag) || glob(pattern, repository) || glob(pattern, short(tag)) || glob(pattern, short(repository))
-        })
-    };
+    let reference = |pattern: &str| image.repo_tags.iter().chain(&image.repo_digests).any(|name| named(name, pattern));
     let find = |v: &str| all.iter().find(|i| i.id.contains(v) || i.repo_tags.iter().any(|t| t == v));
     filters.any("reference", reference)
         && filters.flag("dangling").is_none_or(|d| d == image.repo_tags.is_empty())
@@ -65,7 +76,8 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
     let mut all = app.engine.images();
     all.sort_by_key(|i| std::cmp::Reverse(i.created));
     let containers = app.engine.containers();
-    let rows: Vec<Value> = all.iter().filter(|i| matches(i, &filters, &all)).map(|i| row(i, &containers)).collect();
+    let rows: Vec<Value> =
+        all.iter().filter(|i| matches(i, &filters, &all)).map(|i| row(&as_asked(i, &filters), &containers)).collect();
     Ok(Json(rows).into_response())
 }
 
@@ -104,20 +116,60 @@ fn detail(i: &ImageInfo) -> Value {
     })
 }
 
-/// `GET /images/NAME/json`.
-pub(crate) async fn get(State(app): State<App>, Path(path): Path<String>) -> Handled {
+/// `GET /images/NAME/json`, `…/history`, `…/get`.
+pub(crate) async fn get(
+    State(app): State<App>,
+    Path(path): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Handled {
+    only_own_platform(&query)?;
     match path.rsplit_once('/') {
         Some((name, "json")) => Ok(Json(detail(&app.engine.image(name)?)).into_response()),
-        Some((name, "history")) => {
-            let image = app.engine.image(name)?;
-            let row = json!({
-                "Id": image.id, "Created": image.created.unix_seconds(), "CreatedBy": "", "Tags": image.repo_tags,
-                "Size": image.size, "Comment": "the steps of the image's build are not kept",
-            });
-            Ok(Json(json!([row])).into_response())
+        Some((name, "history")) => history(&app, name),
+        Some((name, "get")) => save(&app, vec![name.to_owned()]),
+        None if path == "search" => {
+            Err(Failure::unbuilt("searching for images, which only Docker's own hub can do (see https://hub.docker.com),"))
         }
         _ => Err(Failure::unbuilt(format!("GET /images/{path}"))),
     }
+}
+
+/// Images are of one platform each, so that none can be chosen.
+fn only_own_platform(query: &[(String, String)]) -> Handled<()> {
+    if query.iter().any(|(k, v)| k == "platform" && !v.is_empty()) {
+        return Err(Failure::unbuilt("choosing one of an image's platforms (--platform)"));
+    }
+    Ok(())
+}
+
+fn history(app: &App, name: &str) -> Handled {
+    let image = app.engine.image(name)?;
+    let steps = app.engine.image_history(name)?;
+    let row = |(n, s): (usize, &crate::ImageStep)| {
+        // Only the whole has an id: the steps below it are no images.
+        let (id, tags) = if n == 0 { (image.id.as_str(), json!(image.repo_tags)) } else { ("<missing>", Value::Null) };
+        json!({
+            "Id": id, "Created": s.created.unix_seconds(), "CreatedBy": s.created_by, "Tags": tags, "Size": s.size,
+            "Comment": s.comment,
+        })
+    };
+    Ok(Json(steps.iter().enumerate().map(row).collect::<Vec<_>>()).into_response())
+}
+
+fn save(app: &App, names: Vec<String>) -> Handled {
+    let archive = app.engine.save(names)?;
+    Ok(([(header::CONTENT_TYPE, "application/x-tar")], Body::from_stream(ReceiverStream::new(archive))).into_response())
+}
+
+/// `GET /images/get?names=…`: several images in one archive. `names` may come several times, and hold several with commas.
+pub(crate) async fn save_all(State(app): State<App>, Query(query): Query<Vec<(String, String)>>) -> Handled {
+    only_own_platform(&query)?;
+    let names = query.iter().filter(|(k, _)| k == "names").flat_map(|(_, v)| v.split(',')).filter(|n| !n.is_empty());
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    if names.is_empty() {
+        return Err(Failure::invalid("no image was named: give their names as `names`"));
+    }
+    save(&app, names)
 }
 
 #[derive(Deserialize)]
@@ -269,5 +321,26 @@ mod tests {
     fn references_match_by_pattern() {
         assert!(glob("skep/*", "skep/whoami") && glob("*:1.0", "ws:1.0") && glob("a*c", "abc"));
         assert!(!glob("*", "skep/whoami") && !glob("a", "ab"));
+    }
+    #[test]
+    fn only_names_that_were_asked_for_are_told() {
+        let texts = |all: &[&str]| all.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        let image = ImageInfo {
+            repo_tags: texts(&["web:1", "web:2", "localhost:5000/other:1"]),
+            repo_digests: texts(&["web@sha256:00"]),
+            ..ImageInfo::default()
+        };
+        let told = |pattern: &str| {
+            let filters = Filters::parse(Some(&format!("{{\"reference\":[\"{pattern}\"]}}")), &FILTERS).expect("filters");
+            let fits = matches(&image, &filters, &[]);
+            let image = as_asked(&image, &filters);
+            (fits, [image.repo_tags, image.repo_digests].concat().join(" "))
+        };
+        assert_eq!(told("web"), (true, "web:1 web:2 web@sha256:00".to_owned()));
+        assert_eq!(told("web:2"), (true, "web:2".to_owned()));
+        assert_eq!(told("*/other"), (true, "localhost:5000/other:1".to_owned()));
+        assert_eq!(told("none"), (false, String::new()));
+        let all = Filters::parse(None, &FILTERS).expect("filters");
+        assert_eq!(as_asked(&image, &all), image);
     }
 }

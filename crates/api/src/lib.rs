@@ -246,6 +246,12 @@ pub trait Engine: Send + Sync + 'static {
     async fn push(&self, reference: &str, auth: RegistryAuth) -> ApiResult<mpsc::Receiver<Progress>>;
     /// Reads images from an archive.
     async fn load(&self, archive: Upload) -> ApiResult<mpsc::Receiver<Progress>>;
+    /// Images as one archive; each name must be there before anything is written.
+    fn save(&self, names: Vec<String>) -> ApiResult<Archive>;
+    /// The steps of an image's build, the last one first.
+    fn image_history(&self, reference: &str) -> ApiResult<Vec<ImageStep>>;
+    /// Asks a registry, as credentials name it, whether it takes these.
+    async fn login(&self, server: &str, auth: RegistryAuth) -> ApiResult<()>;
     /// Makes an image of a root filesystem; its id.
     async fn import(&self, archive: Upload, reference: &str, changes: Vec<String>, message: &str) -> ApiResult<String>;
     /// Digest of a reference at its registry, with its platforms as (os, architecture).
@@ -282,6 +288,19 @@ pub trait Engine: Send + Sync + 'static {
 
     /// What happened, and what comes after.
     fn events(&self) -> (Vec<Event>, broadcast::Receiver<Event>);
+}
+
+/// A step of an image's build.
+#[derive(Debug, Clone, Default)]
+pub struct ImageStep {
+    /// When it was taken.
+    pub created: skep_types::Time,
+    /// What was done.
+    pub created_by: String,
+    /// Why.
+    pub comment: String,
+    /// Bytes of the layer that it made; 0 if it made none.
+    pub size: u64,
 }
 
 /// What a registry says of a reference.

@@ -117,6 +117,11 @@ pub(crate) async fn images(State(app): State<App>, Query(query): Query<PruneQuer
     Ok(Json(json!({"ImagesDeleted": list(rows.collect::<Vec<_>>()), "SpaceReclaimed": space})).into_response())
 }
 
+/// Nothing is built here, so nothing of a build is kept.
+pub(crate) async fn build_cache() -> Handled {
+    Ok(Json(json!({"CachesDeleted": null, "SpaceReclaimed": 0})).into_response())
+}
+
 /// What an image must be removed by: each of its names, or its id if it has none.
 fn names(image: &ImageInfo) -> Vec<String> {
     if image.repo_tags.is_empty() { vec![image.id.clone()] } else { image.repo_tags.clone() }

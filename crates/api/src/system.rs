@@ -6,8 +6,10 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use skep_types::control::{LocalState, SwarmInfo};
+use skep_types::host::RegistryAuth;
 
 use crate::App;
+use crate::body::JsonBody;
 use crate::error::{Failure, Handled};
 use crate::swarm::cluster_json;
 use crate::version::{API_VERSION, MIN_API_VERSION};
@@ -165,6 +167,16 @@ pub(crate) async fn info(State(app): State<App>) -> Response {
     Json(out).into_response()
 }
 
-pub(crate) async fn auth() -> Handled {
-    Err(Failure::unbuilt("docker login (credentials are taken from each pull and push)"))
+/// Whether a registry takes a user's credentials. The client keeps them and sends them with each call.
+pub(crate) async fn auth(State(app): State<App>, JsonBody(mut body): JsonBody) -> Handled {
+    let (server, username): (String, String) = (body.get("serveraddress")?, body.get("username")?);
+    let (password, token): (String, String) = (body.get("password")?, body.get("identitytoken")?);
+    body.skip(&["auth", "email", "registrytoken"]);
+    body.finish()?;
+    if username.is_empty() {
+        return Err(Failure::invalid("no user name was given"));
+    }
+    let password = if token.is_empty() { password } else { token };
+    app.engine.login(&server, RegistryAuth { username, password }).await?;
+    Ok(Json(json!({"Status": "Login Succeeded", "IdentityToken": ""})).into_response())
 }

@@ -160,6 +160,19 @@ fn lower(theirs: &str) -> &str {
     }
 }
 
+/// The daemon of this host.
+fn usual(tls: Option<Tls>) -> Result<Endpoint, Failure> {
+    let socket = if Path::new(SOCKET).exists() { SOCKET } else { DOCKER_SOCKET };
+    Endpoint::parse(&format!("unix://{socket}"), tls).map_err(Failure::new)
+}
+
+/// The context that flags, environment and the user's file name.
+fn context_name(globals: &Matches, config: &Config) -> String {
+    let env = std::env::var("DOCKER_CONTEXT").ok().filter(|v| !v.is_empty());
+    let named = globals.text("context").map(str::to_owned).or(env);
+    named.or_else(|| config.text("currentContext").map(str::to_owned)).unwrap_or_else(|| context::DEFAULT.to_owned())
+}
+
 /// Which daemon is meant, and the name of the context that says so.
 fn endpoint(globals: &Matches, config: &Config) -> Result<(Endpoint, String), Failure> {
     let env = |key: &str| std::env::var(key).ok().filter(|v| !v.is_empty());
@@ -170,16 +183,9 @@ fn endpoint(globals: &Matches, config: &Config) -> Result<(Endpoint, String), Fa
     if !hosts.is_empty() && globals.given("context") {
         return Err(Failure::new("conflicting options: cannot specify both --host and --context"));
     }
-    let named = globals.text("context").map(str::to_owned);
-    let host = hosts.first().cloned().or_else(|| if named.is_some() { None } else { env("DOCKER_HOST") });
-    let name = match (&host, named) {
-        (Some(_), _) => "default".to_owned(),
-        (None, Some(name)) => name,
-        (None, None) => {
-            env("DOCKER_CONTEXT").or_else(|| config.text("currentContext").map(str::to_owned)).unwrap_or("default".to_owned())
-        }
-    };
-    if name != "default" {
+    let host = hosts.first().cloned().or_else(|| if globals.given("context") { None } else { env("DOCKER_HOST") });
+    let name = if host.is_some() { context::DEFAULT.to_owned() } else { context_name(globals, config) };
+    if name != context::DEFAULT {
         let found = context::find(config, &name).map_err(Failure::new)?;
         let file = |n: &str| found.tls.as_ref().map(|d| d.join(n)).filter(|p| p.exists());
         let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
@@ -200,11 +206,11 @@ fn endpoint(globals: &Matches, config: &Config) -> Result<(Endpoint, String), Fa
     } else {
         None
     };
-    let host = host.unwrap_or_else(|| {
-        let socket = if Path::new(SOCKET).exists() { SOCKET } else { DOCKER_SOCKET };
-        format!("unix://{socket}")
-    });
-    Ok((Endpoint::parse(&host, tls).map_err(Failure::new)?, name))
+    let endpoint = match host {
+        Some(host) => Endpoint::parse(&host, tls).map_err(Failure::new)?,
+        None => usual(tls)?,
+    };
+    Ok((endpoint, name))
 }
 
 /// The words of the command line that a tree of commands does not know.
@@ -321,7 +327,11 @@ fn run(program: &str, words: &[String]) -> Result<u8, Failure> {
     if let Some(why) = why {
         warn(&why);
     }
-    let (endpoint, context) = endpoint(&globals, &config)?;
+    let (endpoint, context) = match endpoint(&globals, &config) {
+        // What is wrong with a context is mended by these.
+        Err(_) if path.starts_with("context ") => (usual(None)?, context_name(&globals, &config)),
+        found => found?,
+    };
     let mut app = App::new(program, config, endpoint);
     app.context = context;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -51,35 +51,44 @@ impl Drop for Changed {
     }
 }
 
+/// Asks for a line.
+///
+/// # Errors
+/// When the terminal cannot be used.
+pub fn ask(question: &str) -> Result<String, String> {
+    let fail = |e: std::io::Error| format!("ask on the terminal: {e}");
+    print!("{question}");
+    std::io::stdout().flush().map_err(fail)?;
+    let mut line = String::new();
+    std::io::Read::take(std::io::stdin().lock(), MAX_ANSWER).read_line(&mut line).map_err(fail)?;
+    Ok(line.trim().to_owned())
+}
+
 /// Asks for something that must not be seen.
 ///
 /// # Errors
 /// When the terminal cannot be used.
 pub fn ask_hidden(question: &str) -> Result<String, String> {
     let fail = |e: std::io::Error| format!("ask on the terminal: {e}");
-    print!("{question}");
-    std::io::stdout().flush().map_err(fail)?;
     let hidden = Changed::hidden().map_err(fail)?;
-    let mut line = String::new();
-    let read = std::io::Read::take(std::io::stdin().lock(), MAX_ANSWER).read_line(&mut line);
+    let typed = ask(question);
     drop(hidden);
     println!();
-    read.map_err(fail)?;
-    Ok(line.trim().to_owned())
+    typed
 }
 
-/// Asks before something is done that cannot be undone, unless the user has said `--force`.
+/// Asks before something is done that cannot be undone, unless the user has said `--force`; whether it shall be done.
 ///
 /// # Errors
-/// Quietly, when the answer is no.
-pub fn confirm(force: bool, warning: &str) -> Result<(), crate::app::Failure> {
+/// When the terminal cannot be used.
+pub fn confirm(force: bool, warning: &str) -> Result<bool, crate::app::Failure> {
     use crate::app::Failure;
     if force {
-        return Ok(());
+        return Ok(true);
     }
     let fail = |e: std::io::Error| Failure::new(format!("ask on the terminal: {e}"));
     crate::output::print(&format!("{warning}\nAre you sure you want to continue? [y/N] "))?;
     let mut line = String::new();
     std::io::Read::take(std::io::stdin().lock(), MAX_ANSWER).read_line(&mut line).map_err(fail)?;
-    if line.trim().eq_ignore_ascii_case("y") { Ok(()) } else { Err(Failure::quiet(1)) }
+    Ok(line.trim().eq_ignore_ascii_case("y"))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use skep_types::host::Progress;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedRwLockReadGuard, mpsc};
 
 use crate::compression::{decompressed, is_gzip};
 use crate::config::{
@@ -86,13 +86,8 @@ impl ImageStore {
     /// # Errors
     /// As for [`ImageStore::load`].
     pub fn load_from(&self, archive: impl Read + Send) -> Result<Vec<String>> {
-        // held until all is named, so that nothing of it is swept; a sweep in progress is short
-        let _arriving = loop {
-            if let Ok(guard) = self.arriving.clone().try_read_owned() {
-                break guard;
-            }
-            std::thread::yield_now();
-        };
+        // held until all is named, so that nothing of it is swept
+        let _arriving = self.keep();
         let contents = self.spool(archive)?;
         let mut names = Vec::new();
         if contents.0.contains_key("manifest.json") {
@@ -109,6 +104,16 @@ impl ImageStore {
             return Err(ImageError::invalid("archive", "neither manifest.json nor index.json is in it"));
         }
         Ok(names)
+    }
+
+    /// Nothing is swept while this is held; a sweep in progress is short.
+    fn keep(&self) -> OwnedRwLockReadGuard<()> {
+        loop {
+            if let Ok(guard) = self.arriving.clone().try_read_owned() {
+                return guard;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Keeps every file of the archive as a blob.
@@ -212,28 +217,26 @@ impl ImageStore {
         Ok(())
     }
 
-    /// Writes images as `docker save` does.
+    /// Writes images as `docker save` does. A name without a tag means all tags of its repository.
     ///
     /// # Errors
     /// No such image, or the writer fails.
     pub fn save(&self, references: &[String], out: impl Write) -> Result<()> {
         let failed = |e: io::Error| ImageError::io("write", "archive", e);
+        // nothing is swept meanwhile: an image that is removed is written to its end
+        let _kept = self.keep();
         let mut archive = tar::Builder::new(out);
         let mut saved: BTreeMap<String, Saved> = BTreeMap::new();
         for text in references {
-            let (id, image) = self.image(text)?;
-            let blob = |digest: &str| format!("blobs/sha256/{}", digest.trim_start_matches("sha256:"));
-            let entry = saved.entry(id.clone()).or_insert_with(|| Saved {
-                config: blob(&id),
-                repo_tags: None,
-                layers: image.layers.iter().map(|l| blob(&l.blob)).collect(),
-            });
-            // an image that is named by its id is saved without a name
-            if let Ok(name) = Reference::parse(text)
-                && name.digest.is_none()
-                && !id.contains(text.as_str())
-            {
-                entry.repo_tags.get_or_insert_default().push(name.with_default_tag().to_string());
+            for (id, image, name) in self.named_images(text)? {
+                let blob = |digest: &str| format!("blobs/sha256/{}", digest.trim_start_matches("sha256:"));
+                let entry = saved.entry(id.clone()).or_insert_with(|| Saved {
+                    config: blob(&id),
+                    repo_tags: None,
+                    layers: image.layers.iter().map(|l| blob(&l.blob)).collect(),
+                });
+                let tags = entry.repo_tags.get_or_insert_default();
+                tags.extend(name.filter(|n| !tags.contains(n)));
             }
         }
         let mut written = std::collections::BTreeSet::new();
@@ -246,7 +249,7 @@ impl ImageStore {
         }
         let list = serde_json::to_vec(&saved.values().collect::<Vec<_>>()).map_err(|e| failed(e.into()))?;
         archive.append_data(&mut header(list.len() as u64), "manifest.json", list.as_slice()).map_err(failed)?;
-        archive.finish().map_err(failed)
+        archive.into_inner().and_then(|mut out| out.flush()).map_err(failed)
     }
 }
 

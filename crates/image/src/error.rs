@@ -19,6 +19,9 @@ pub enum ImageError {
     /// 404: the registry has no such repository, or not for this user.
     #[error("pull access denied for {0}, repository does not exist or may require 'docker login'")]
     PullDenied(String),
+    /// 401: the registry does not take these credentials.
+    #[error("{0}")]
+    Unauthorized(String),
     /// 403.
     #[error("push access denied for {0}: requested access to the resource is denied")]
     PushDenied(String),
@@ -83,6 +86,7 @@ impl ImageError {
     pub fn status(&self) -> u16 {
         match self {
             Self::Reference(_) | Self::Invalid { .. } => 400,
+            Self::Unauthorized(_) => 401,
             Self::PushDenied(_) => 403,
             Self::NoSuchImage(_) | Self::ManifestUnknown(_) | Self::PullDenied(_) | Self::NoPlatform(_) => 404,
             Self::Conflict { .. } => 409,

@@ -124,7 +124,7 @@ impl Index {
 }
 
 /// `docker.io/library/x:y` as `x:y`.
-fn familiar_full(full: &str) -> String {
+pub(crate) fn familiar_full(full: &str) -> String {
     let split = full.find('@').or_else(|| full.rfind(':')).unwrap_or(full.len());
     let (name, rest) = full.split_at(split);
     format!("{}{rest}", familiar(name))

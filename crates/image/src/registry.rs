@@ -18,6 +18,7 @@ use crate::error::{ImageError, Result};
 use crate::index::short;
 use skep_types::reference::Reference;
 
+mod login;
 mod pull;
 mod push;
 

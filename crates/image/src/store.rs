@@ -10,7 +10,7 @@ use tokio::sync::RwLock;
 use crate::blobs::Blobs;
 use crate::config::{ImageConfig, Manifest};
 use crate::error::{ImageError, Result};
-use crate::index::{Image, Index, Layer, full_tag, short};
+use crate::index::{Image, Index, Layer, familiar_full, full_tag, short};
 use crate::layers::Layers;
 use crate::registry::RegistryOptions;
 use skep_types::reference::Reference;
@@ -107,6 +107,40 @@ impl ImageStore {
         let id = index.find(text)?;
         let image = index.images.get(&id).cloned().ok_or_else(|| ImageError::NoSuchImage(text.to_owned()))?;
         Ok((id, image))
+    }
+
+    /// Ids of the images that a name means for [`ImageStore::save`].
+    ///
+    /// # Errors
+    /// No such image.
+    pub fn meant(&self, text: &str) -> Result<Vec<String>> {
+        Ok(self.named_images(text)?.into_iter().map(|(id, ..)| id).collect())
+    }
+
+    /// The images that a name means for `save`, each with the name to save it under: a repository alone means all its tags, and an
+    /// id has no name.
+    pub(crate) fn named_images(&self, text: &str) -> Result<Vec<(String, Image, Option<String>)>> {
+        let index = self.index();
+        let one = |id: &str, name: Option<String>| {
+            let image = index.images.get(id).cloned().ok_or_else(|| ImageError::NoSuchImage(text.to_owned()))?;
+            Ok((id.to_owned(), image, name))
+        };
+        if let Ok(name) = Reference::parse(text)
+            && name.tag.is_none()
+            && name.digest.is_none()
+        {
+            let repository = format!("{}:", name.name());
+            let tags =
+                index.tags.iter().filter(|(full, _)| full.strip_prefix(&repository).is_some_and(|tag| !tag.contains('/')));
+            let all: Vec<_> = tags.map(|(full, id)| one(id, Some(familiar_full(full)))).collect::<Result<_>>()?;
+            if !all.is_empty() {
+                return Ok(all);
+            }
+        }
+        let id = index.find(text)?;
+        let named = Reference::parse(text).ok().map(|name| name.with_default_tag().to_string());
+        let name = named.filter(|name| index.names(&id).0.contains(name));
+        Ok(vec![one(&id, name)?])
     }
 
     /// The unpacked layers of an image, top first, for overlay's `lowerdir`. One that occurs twice is named at its upper place only:

@@ -235,6 +235,21 @@ async fn archives_and_names() {
     check(&there, &id[7..19]);
     assert!(matches!(there.load_from(&b"no archive"[..]), Err(ImageError::Io { .. } | ImageError::Invalid { .. })));
 
+    // by its repository it comes with all its tags, by its id without any, and twice named only once
+    here.tag("app:1", "app:2").unwrap();
+    let saved_as = |names: &[&str]| {
+        let mut saved = Vec::new();
+        here.save(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(), &mut saved).unwrap();
+        let mut names = world.store(&format!("for-{}", names.len())).load_from(saved.as_slice()).unwrap();
+        names.sort();
+        names
+    };
+    assert_eq!(saved_as(&["app", "app:2"]), ["app:1", "app:2"]);
+    assert_eq!(saved_as(&[&id[7..19]]), [id.clone()]);
+    assert_eq!(here.save(&["nothing".to_owned()], &mut Vec::new()).unwrap_err().status(), 404);
+    let steps: Vec<u64> = here.history("app:1").unwrap().iter().map(|s| s.size).collect();
+    assert_eq!(steps.iter().sum::<u64>(), here.get("app:1").unwrap().size);
+
     // names go one by one; the image with the last, unless a container needs it
     assert_eq!(there.remove("app:1", false, &unused).unwrap(), [Removed::Untagged("app:1".to_owned())]);
     let used = |_: &str| vec![("c0ffee".to_owned(), true)];

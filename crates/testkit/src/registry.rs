@@ -24,9 +24,28 @@ impl Registry {
     /// If it cannot be started, with the end of its log.
     #[must_use]
     pub fn start(dir: &Path, address: SocketAddrV4) -> Option<Self> {
+        Self::launch(dir, address, "")
+    }
+
+    /// The same for those who know the password only, which is `sesame` for the user `me`.
+    ///
+    /// # Panics
+    /// As [`Registry::start`].
+    #[must_use]
+    pub fn start_locked(dir: &Path, address: SocketAddrV4) -> Option<Self> {
+        let file = dir.join("htpasswd");
+        // By bcrypt, as the registry wants it.
+        let line = "me:$2y$05$abcdefghijklmnopqrstuuKcS.CYWVYVaLiiCKrrc0A5s3mGesJ9O\n";
+        std::fs::create_dir_all(dir)
+            .and_then(|()| std::fs::write(&file, line))
+            .unwrap_or_else(|e| panic!("write {}: {e}", file.display()));
+        Self::launch(dir, address, &format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display()))
+    }
+
+    fn launch(dir: &Path, address: SocketAddrV4, more: &str) -> Option<Self> {
         let binary = program("docker-registry")?;
         let config = format!(
-            "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {address}\n",
+            "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {address}\n{more}",
             dir.join("data").display()
         );
         let (file, log) = (dir.join("config.yml"), dir.join("log"));
@@ -42,7 +61,8 @@ impl Registry {
             let ended = made.process.try_wait().ok().flatten();
             let said = || std::fs::read_to_string(&log).unwrap_or_default();
             assert!(ended.is_none(), "the registry ended with {ended:?}: {}", said());
-            http::get(&format!("http://{address}/v2/"))
+            let page = http::Client::default().get(&format!("http://{address}/v2/"))?;
+            if matches!(page.status, 200 | 401) { Ok(()) } else { Err(format!("{}", page.status)) }
         });
         Some(made)
     }

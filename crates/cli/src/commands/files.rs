@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::each::each;
 use super::{FILTER, FORMAT, INSPECT_FORMAT, inspect};
 use crate::app::{App, Failure};
 use crate::client::{escape, query};
@@ -223,15 +224,7 @@ async fn look(app: &App, m: &Matches, kind: &str) -> Result<u8, Failure> {
 }
 
 async fn rm(app: &App, m: &Matches, kind: &str) -> Result<u8, Failure> {
-    let client = app.client().await?;
-    let mut failed = Vec::new();
-    for name in m.args() {
-        match client.call("DELETE", &format!("/{kind}/{}", escape(name)), None).await {
-            Ok(_) => print(&format!("{name}\n"))?,
-            Err(e) => failed.push(e.into()),
-        }
-    }
-    Failure::all(failed)
+    each(app, m.args(), "DELETE", None, |name| format!("/{kind}/{name}")).await
 }
 
 #[cfg(test)]

@@ -2,12 +2,16 @@
 //! shorter name.
 
 pub mod container;
+mod context;
 mod doctor;
+mod each;
 pub mod files;
 pub mod image;
 pub mod inspect;
+mod login;
 pub mod network;
 pub mod node;
+mod prune;
 pub mod service;
 mod shell;
 pub mod stack;
@@ -59,7 +63,11 @@ pub static TREE: &[Command] = &[
     image::TAG,
     image::RM_CMD.named("rmi"),
     image::HISTORY_CMD,
+    image::SAVE_CMD,
+    image::SEARCH_CMD,
     image::GROUP,
+    login::LOGIN,
+    login::LOGOUT,
     inspect::INSPECT,
     network::GROUP,
     volume::GROUP,
@@ -68,6 +76,7 @@ pub static TREE: &[Command] = &[
     stack::GROUP,
     files::SECRET,
     files::CONFIG,
+    context::GROUP,
     why::WHY,
     shell::COMPLETION,
     shell::MAN,

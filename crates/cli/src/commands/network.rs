@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::container::FILTER_LONG;
+use super::prune::Kind;
 use super::{FILTER, FORMAT, INSPECT_FORMAT, doctor, inspect};
 use crate::app::{App, Failure};
 use crate::client::{escape, query};
@@ -260,17 +261,7 @@ async fn disconnect(app: &App, m: &Matches) -> Result<u8, Failure> {
 }
 
 async fn prune(app: &App, m: &Matches) -> Result<u8, Failure> {
-    crate::terminal::confirm(
-        m.on("force"),
-        "WARNING! This will remove all custom networks not used by at least one container.",
-    )?;
-    let done =
-        app.client().await?.call("POST", &query("/networks/prune", &[("filters", &filters(m.list("filter"))?)]), None).await?;
-    let gone: Vec<&str> = done["NetworksDeleted"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if !gone.is_empty() {
-        print(&format!("Deleted Networks:\n{}\n\n", gone.join("\n")))?;
-    }
-    Ok(0)
+    Kind::Networks.command(app, m, "all custom networks not used by at least one container", &[]).await
 }
 
 #[cfg(test)]

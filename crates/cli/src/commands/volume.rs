@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::container::FILTER_LONG;
+use super::each::each;
+use super::prune::Kind;
 use super::{FILTER, FORMAT, INSPECT_FORMAT, inspect};
 use crate::app::{App, Failure};
 use crate::client::{escape, query};
 use crate::grammar::{Arity, Command, Matches};
 use crate::options::{filters, map};
-use crate::output::human::size;
 use crate::output::list::{self, List};
 use crate::output::{natural, print, warn};
 
@@ -154,34 +155,14 @@ async fn look(app: &App, m: &Matches) -> Result<u8, Failure> {
 }
 
 async fn rm(app: &App, m: &Matches) -> Result<u8, Failure> {
-    let client = app.client().await?;
     let force = if m.on("force") { "1" } else { "" };
-    let mut failed = Vec::new();
-    for name in m.args() {
-        match client.call("DELETE", &query(&format!("/volumes/{}", escape(name)), &[("force", force)]), None).await {
-            Ok(_) => print(&format!("{name}\n"))?,
-            Err(e) => failed.push(e.into()),
-        }
-    }
-    Failure::all(failed)
+    each(app, m.args(), "DELETE", None, |name| query(&format!("/volumes/{name}"), &[("force", force)])).await
 }
 
 async fn prune(app: &App, m: &Matches) -> Result<u8, Failure> {
-    let what = if m.on("all") {
-        "all local volumes not used by at least one container"
-    } else {
-        "anonymous local volumes not used by at least one container"
-    };
-    crate::terminal::confirm(m.on("force"), &format!("WARNING! This will remove {what}."))?;
-    let mut given = m.list("filter").to_vec();
-    if m.on("all") {
-        given.push("all=true".to_owned());
-    }
-    let done = app.client().await?.call("POST", &query("/volumes/prune", &[("filters", &filters(&given)?)]), None).await?;
-    let gone: Vec<&str> = done["VolumesDeleted"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let head = if gone.is_empty() { String::new() } else { format!("Deleted Volumes:\n{}\n\n", gone.join("\n")) };
-    print(&format!("{head}Total reclaimed space: {}\n", size(done["SpaceReclaimed"].as_i64().unwrap_or(0))))?;
-    Ok(0)
+    let (which, more) = if m.on("all") { ("all", &["all=true".to_owned()][..]) } else { ("anonymous", &[][..]) };
+    let what = format!("{which} local volumes not used by at least one container");
+    Kind::Volumes.command(app, m, &what, more).await
 }
 
 #[cfg(test)]

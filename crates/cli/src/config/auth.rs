@@ -1,4 +1,4 @@
-//! Credentials of registries: those in the file, and those that helpers keep (`docker-credential-NAME get`).
+//! Credentials of registries: those in the file, and those that helpers keep (`docker-credential-NAME get`, `store`, `erase`).
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -7,10 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde_json::{Value, json};
 
-use super::Config;
+use super::{Config, change};
 
 /// The registry that images without a host are from, as credentials name it.
-const HUB: &str = "https://index.docker.io/v1/";
+pub const HUB: &str = "https://index.docker.io/v1/";
 /// Longest answer of a helper: a token and a few names.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -28,7 +28,8 @@ pub fn registry_of(image: &str) -> String {
     }
 }
 
-fn bare(server: &str) -> &str {
+/// The host of a registry that is named with a scheme or a path.
+pub fn bare(server: &str) -> &str {
     let server = server.strip_prefix("https://").or_else(|| server.strip_prefix("http://")).unwrap_or(server);
     server.split('/').next().unwrap_or_default()
 }
@@ -40,10 +41,14 @@ pub fn header(config: &Config, image: &str) -> String {
     URL_SAFE.encode(found.to_string())
 }
 
+/// The helper that keeps a registry's credentials, if one does.
+fn helper<'a>(config: &'a Config, registry: &str) -> Option<&'a str> {
+    config.file["credHelpers"][registry].as_str().or_else(|| config.text("credsStore"))
+}
+
 /// Credentials of a registry.
-fn lookup(config: &Config, registry: &str) -> Option<Value> {
-    let helper = config.file["credHelpers"][registry].as_str().or_else(|| config.text("credsStore"));
-    if let Some(found) = helper.and_then(|h| ask_helper(h, registry)) {
+pub fn lookup(config: &Config, registry: &str) -> Option<Value> {
+    if let Some(found) = helper(config, registry).and_then(|h| ask_helper(h, registry)) {
         return Some(found);
     }
     let auths = config.file["auths"].as_object()?;
@@ -60,25 +65,80 @@ fn lookup(config: &Config, registry: &str) -> Option<Value> {
     Some(json!({"username": user, "password": password, "identitytoken": token, "serveraddress": registry}))
 }
 
-/// Asks a helper; it says nothing when it has none.
-fn ask_helper(helper: &str, registry: &str) -> Option<Value> {
+/// Keeps credentials of a registry: with its helper, or else in the file. Returns whether they stand in the file as they are.
+///
+/// # Errors
+/// When the helper or the disk refuses.
+pub fn store(config: &Config, registry: &str, user: &str, secret: &str, is_token: bool) -> Result<bool, String> {
+    if let Some(helper) = helper(config, registry) {
+        let name = if is_token { "<token>" } else { user };
+        let text = json!({"ServerURL": registry, "Username": name, "Secret": secret}).to_string();
+        return run_helper(helper, "store", &text).map(|_| false);
+    }
+    let entry = if is_token {
+        json!({"auth": STANDARD.encode(format!("{user}:")), "identitytoken": secret})
+    } else {
+        json!({"auth": STANDARD.encode(format!("{user}:{secret}"))})
+    };
+    change(&config.dir, |all| {
+        let auths = all.entry("auths").or_insert_with(|| json!({}));
+        if !auths.is_object() {
+            *auths = json!({});
+        }
+        auths[registry] = entry;
+    })?;
+    Ok(true)
+}
+
+/// Forgets credentials of a registry, wherever they are and however it is named.
+///
+/// # Errors
+/// When the helper or the disk refuses.
+pub fn erase(config: &Config, registry: &str) -> Result<(), String> {
+    if let Some(helper) = helper(config, registry) {
+        run_helper(helper, "erase", registry)?;
+    }
+    let same = |key: &str| key == registry || registry != HUB && bare(key) == bare(registry);
+    if config.file["auths"].as_object().is_none_or(|auths| !auths.keys().any(|k| same(k))) {
+        return Ok(());
+    }
+    change(&config.dir, |all| {
+        if let Some(auths) = all.get_mut("auths").and_then(Value::as_object_mut) {
+            auths.retain(|key, _| !same(key));
+        }
+    })
+}
+
+/// What a helper says to a word and its input.
+fn run_helper(helper: &str, word: &str, input: &str) -> Result<Vec<u8>, String> {
     // A name with a slash would run some other program.
     if helper.contains('/') {
-        return None;
+        return Err(format!("credential helper {helper:?}: a name has no slash"));
     }
-    let mut child = Command::new(format!("docker-credential-{helper}"))
-        .arg("get")
+    let program = format!("docker-credential-{helper}");
+    let fail = |e: std::io::Error| format!("run {program} {word}: {e}");
+    let mut child = Command::new(&program)
+        .arg(word)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .ok()?;
-    child.stdin.take()?.write_all(registry.as_bytes()).ok()?;
-    let done = child.wait_with_output().ok()?;
-    if !done.status.success() || done.stdout.len() > MAX_ANSWER {
-        return None;
+        .map_err(fail)?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // One that does not read what it is told says so by its exit code.
+        let _ = pipe.write_all(input.as_bytes());
     }
-    let answer: Value = serde_json::from_slice(&done.stdout).ok()?;
+    let done = child.wait_with_output().map_err(fail)?;
+    if !done.status.success() || done.stdout.len() > MAX_ANSWER {
+        let said = String::from_utf8_lossy(&done.stdout[..done.stdout.len().min(1000)]).trim().to_owned();
+        return Err(format!("{program} {word}: {}: {said}", done.status));
+    }
+    Ok(done.stdout)
+}
+
+/// Asks a helper; it says nothing when it has none.
+fn ask_helper(helper: &str, registry: &str) -> Option<Value> {
+    let answer: Value = serde_json::from_slice(&run_helper(helper, "get", registry).ok()?).ok()?;
     let (user, secret) = (answer["Username"].as_str()?, answer["Secret"].as_str()?);
     Some(if user == "<token>" {
         json!({"identitytoken": secret, "serveraddress": registry})
@@ -98,6 +158,26 @@ mod tests {
         assert_eq!(registry_of("docker.io/library/nginx"), HUB);
         assert_eq!(registry_of("localhost:5000/a"), "localhost:5000");
         assert_eq!(registry_of("reg.example/a/b@sha256:0"), "reg.example");
+    }
+
+    #[test]
+    fn credentials_come_and_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = || Config::load(dir.path().to_owned()).0;
+        assert_eq!(store(&read(), "reg.example", "me", "se:cret", false), Ok(true));
+        assert_eq!(store(&read(), HUB, "me", "t0ken", true), Ok(true));
+        let found = lookup(&read(), "reg.example").unwrap();
+        assert_eq!((found["username"].as_str(), found["password"].as_str()), (Some("me"), Some("se:cret")));
+        let found = lookup(&read(), HUB).unwrap();
+        assert_eq!((found["username"].as_str(), found["identitytoken"].as_str()), (Some("me"), Some("t0ken")));
+        erase(&read(), "https://reg.example/v2/").unwrap();
+        assert!(lookup(&read(), "reg.example").is_none() && lookup(&read(), HUB).is_some());
+        erase(&read(), HUB).unwrap();
+        assert_eq!(read().file, json!({"auths": {}}));
+        // A helper that there is not is no reason to write a password down.
+        let config = Config { dir: dir.path().to_owned(), file: json!({"credsStore": "no-such-helper"}) };
+        assert!(store(&config, HUB, "me", "x", false).unwrap_err().contains("docker-credential-no-such-helper"));
+        assert_eq!(read().file, json!({"auths": {}}));
     }
 
     #[test]

@@ -45,6 +45,9 @@ struct Watch {
 pub async fn follow(client: &Client, program: &str, id: &str, quiet: bool) -> Result<Ended, Failure> {
     let mut screen = Screen::new(quiet);
     let mut watch = Watch::default();
+    // Waited for from here to the end, so that none is lost between two looks.
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
     let ended = loop {
         tokio::select! {
             done = look(client, id, &mut screen, &mut watch) => {
@@ -52,11 +55,11 @@ pub async fn follow(client: &Client, program: &str, id: &str, quiet: bool) -> Re
                     break Ended::Converged;
                 }
             }
-            _ = tokio::signal::ctrl_c() => break Ended::Interrupted,
+            _ = &mut interrupted => break Ended::Interrupted,
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
-            _ = tokio::signal::ctrl_c() => break Ended::Interrupted,
+            _ = &mut interrupted => break Ended::Interrupted,
         }
     };
     if ended == Ended::Interrupted && !quiet {

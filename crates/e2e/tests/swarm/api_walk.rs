@@ -119,6 +119,7 @@ fn every_call_is_served_or_listed_as_refused() {
                 fill(path, reads).replace("/self", &format!("/{node}")).replace("/tasks/tasks", &format!("/tasks/{}", task.id));
             let query = match path.as_str() {
                 "/events" => "?since=1&until=2",
+                "/images/get" => "?names=web:1",
                 p if p.ends_with("/logs") => "?stdout=1",
                 p if p.ends_with("/push") => "?tag=1",
                 p if p.ends_with("/archive") => "?path=/etc",

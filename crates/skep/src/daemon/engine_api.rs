@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use skep_api::{ApiResult, Archive, DaemonInfo, Distribution, NewImage, NewNetwork, Stdio, Upload, WaitCondition, Waited};
+use skep_api::{
+    ApiResult, Archive, DaemonInfo, Distribution, ImageStep, NewImage, NewNetwork, Stdio, Upload, WaitCondition, Waited,
+};
 use skep_engine::container::{AttachStream, NO_LOG, WaitFor};
 use skep_engine::error::{internal, invalid, not_found};
 use skep_engine::net::{LocalNetwork, LocalNetworkSpec};
@@ -268,6 +270,18 @@ impl skep_api::Engine for EngineApi {
 
     async fn load(&self, archive: Upload) -> ApiResult<mpsc::Receiver<Progress>> {
         self.images.load(archive, Arc::clone(&self.engine.events))
+    }
+
+    fn save(&self, names: Vec<String>) -> ApiResult<Archive> {
+        self.images.save(names, &self.engine.events)
+    }
+
+    fn image_history(&self, reference: &str) -> ApiResult<Vec<ImageStep>> {
+        self.images.history(reference)
+    }
+
+    async fn login(&self, server: &str, auth: RegistryAuth) -> ApiResult<()> {
+        self.images.login(server, auth).await
     }
 
     async fn import(&self, archive: Upload, reference: &str, changes: Vec<String>, message: &str) -> ApiResult<String> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use skep_api::{Archive, Distribution, Upload};
+use skep_api::{Archive, Distribution, ImageStep, Upload};
 use skep_engine::error::{EngineError, Result, internal};
 use skep_engine::events::Events;
 use skep_engine::images::Images;
@@ -19,6 +19,9 @@ use super::config::Config;
 
 /// Steps of a pull, push or load on their way to a client; a slow client slows the work, not the memory.
 const QUEUE: usize = 64;
+
+/// Bytes that are sent to a client at once; what waits for a slow one is 64 times this.
+const PIECE: usize = 64 << 10;
 
 /// How long a registry may take before it counts as out of reach: a look-up is one small request.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
@@ -199,6 +202,39 @@ impl ImageAdapter {
         }))
     }
 
+    /// Writes images as an archive, as fast as they are taken.
+    pub(crate) fn save(&self, names: Vec<String>, events: &Events) -> Result<Archive> {
+        let meant = names.iter().map(|name| self.store.meant(name).map_err(refused)).collect::<Result<Vec<_>>>()?;
+        for (name, ids) in names.iter().zip(meant) {
+            for id in ids {
+                events.emit("image", "save", &id, [("name".to_owned(), name.clone())]);
+            }
+        }
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || {
+            let out = std::io::BufWriter::with_capacity(PIECE, Pieces(sender.clone()));
+            if let Err(e) = store.save(&names, out) {
+                // A client that went away does not care why it failed.
+                let _ = sender.blocking_send(Err(std::io::Error::other(e.chain())));
+            }
+        });
+        Ok(receiver)
+    }
+
+    /// The steps of an image's build.
+    pub(crate) fn history(&self, reference: &str) -> Result<Vec<ImageStep>> {
+        let steps = self.store.history(reference).map_err(refused)?;
+        let step =
+            |s: skep_image::Step| ImageStep { created: s.created, created_by: s.created_by, comment: s.comment, size: s.size };
+        Ok(steps.into_iter().map(step).collect())
+    }
+
+    /// Asks a registry whether it takes credentials.
+    pub(crate) async fn login(&self, server: &str, auth: RegistryAuth) -> Result<()> {
+        self.store.login(server, &auth).await.map_err(refused)
+    }
+
     /// Makes an image of a root filesystem; its id.
     pub(crate) async fn import(&self, archive: Upload, reference: &str, changes: Vec<String>, message: &str) -> Result<String> {
         self.store.import(archive, reference, &changes, message).await.map_err(refused)
@@ -223,6 +259,21 @@ impl ImageAdapter {
             size: remote.size,
             platforms: remote.platforms,
         })
+    }
+}
+
+/// Bytes of an archive on their way to a client, from a thread that may block.
+struct Pieces(mpsc::Sender<std::io::Result<Vec<u8>>>);
+
+impl std::io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let gone = |_| std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        self.0.blocking_send(Ok(bytes.to_vec())).map_err(gone)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

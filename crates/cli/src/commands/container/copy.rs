@@ -277,7 +277,7 @@ fn plain(e: &io::Error) -> String {
 }
 
 /// An archive from the daemon to a file or to standard output.
-pub(super) async fn save(mut stream: Stream, file: Option<&str>) -> Result<u8, Failure> {
+pub(crate) async fn save(mut stream: Stream, file: Option<&str>) -> Result<u8, Failure> {
     let Some(path) = file else { return pass_on(stream).await };
     let fail = |e: io::Error| Failure::new(format!("write {path}: {e}"));
     let mut out = File::create(path).map_err(fail)?;

@@ -113,6 +113,18 @@ pub(crate) async fn copy_raw(from: &mut (impl AsyncRead + Unpin), multiplexed: b
             }
         }
     }
+    frames(from, to).await
+}
+
+/// Reads frames until the stream ends; each is given with the stream that it is of.
+///
+/// # Errors
+/// When the connection breaks, a frame is none, or what takes them says so.
+pub(crate) async fn frames(
+    from: &mut (impl AsyncRead + Unpin),
+    mut give: impl FnMut(u8, &[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let broken = |e: std::io::Error| Failure::new(format!("read the container's output: {e}"));
     let mut head = [0u8; 8];
     loop {
         if let Err(e) = from.read_exact(&mut head).await {
@@ -120,6 +132,6 @@ pub(crate) async fn copy_raw(from: &mut (impl AsyncRead + Unpin), multiplexed: b
         }
         let mut bytes = vec![0u8; length(&head)?];
         from.read_exact(&mut bytes).await.map_err(broken)?;
-        to(head[0], &bytes)?;
+        give(head[0], &bytes)?;
     }
 }

@@ -6,25 +6,12 @@ use serde_json::Value;
 use super::output::copy;
 use crate::app::{App, Failure};
 use crate::client::{escape, query};
+use crate::commands::each::{each, each_told};
 use crate::commands::inspect::show;
+use crate::commands::prune::Kind;
 use crate::commands::system::moment;
 use crate::grammar::Matches;
-use crate::options::filters;
-use crate::output::human::size;
 use crate::output::{print, table};
-
-/// One call for each name; the name is printed when it is done.
-async fn each(app: &App, names: &[String], method: &str, path: impl Fn(&str) -> String) -> Result<u8, Failure> {
-    let client = app.client().await?;
-    let mut failed = Vec::new();
-    for name in names {
-        match client.call(method, &path(&escape(name)), None).await {
-            Ok(_) => print(&format!("{name}\n"))?,
-            Err(e) => failed.push(e.into()),
-        }
-    }
-    Failure::all(failed)
-}
 
 pub(super) async fn stop(app: &App, m: &Matches) -> Result<u8, Failure> {
     again(app, m, "stop").await
@@ -36,29 +23,30 @@ pub(super) async fn restart(app: &App, m: &Matches) -> Result<u8, Failure> {
 
 async fn again(app: &App, m: &Matches, what: &str) -> Result<u8, Failure> {
     let (signal, time) = (m.text_or_empty("signal"), m.text_or_empty("timeout"));
-    each(app, m.args(), "POST", |name| query(&format!("/containers/{name}/{what}"), &[("signal", signal), ("t", time)])).await
+    each(app, m.args(), "POST", None, |name| query(&format!("/containers/{name}/{what}"), &[("signal", signal), ("t", time)]))
+        .await
 }
 
 pub(super) async fn kill(app: &App, m: &Matches) -> Result<u8, Failure> {
     let signal = m.text_or_empty("signal");
-    each(app, m.args(), "POST", |name| query(&format!("/containers/{name}/kill"), &[("signal", signal)])).await
+    each(app, m.args(), "POST", None, |name| query(&format!("/containers/{name}/kill"), &[("signal", signal)])).await
 }
 
 pub(super) async fn rm(app: &App, m: &Matches) -> Result<u8, Failure> {
     let flag = |name: &str| if m.on(name) { "1" } else { "" };
     let (force, volumes, link) = (flag("force"), flag("volumes"), flag("link"));
-    each(app, m.args(), "DELETE", |name| {
+    each(app, m.args(), "DELETE", None, |name| {
         query(&format!("/containers/{name}"), &[("force", force), ("v", volumes), ("link", link)])
     })
     .await
 }
 
 pub(super) async fn pause(app: &App, m: &Matches) -> Result<u8, Failure> {
-    each(app, m.args(), "POST", |name| format!("/containers/{name}/pause")).await
+    each(app, m.args(), "POST", None, |name| format!("/containers/{name}/pause")).await
 }
 
 pub(super) async fn unpause(app: &App, m: &Matches) -> Result<u8, Failure> {
-    each(app, m.args(), "POST", |name| format!("/containers/{name}/unpause")).await
+    each(app, m.args(), "POST", None, |name| format!("/containers/{name}/unpause")).await
 }
 
 pub(super) async fn rename(app: &App, m: &Matches) -> Result<u8, Failure> {
@@ -68,15 +56,9 @@ pub(super) async fn rename(app: &App, m: &Matches) -> Result<u8, Failure> {
 }
 
 pub(super) async fn wait(app: &App, m: &Matches) -> Result<u8, Failure> {
-    let client = app.client().await?;
-    let mut failed = Vec::new();
-    for name in m.args() {
-        match client.call("POST", &format!("/containers/{}/wait", escape(name)), None).await {
-            Ok(done) => print(&format!("{}\n", done["StatusCode"].as_i64().unwrap_or(0)))?,
-            Err(e) => failed.push(e.into()),
-        }
-    }
-    Failure::all(failed)
+    let path = |name: &str| format!("/containers/{}/wait", escape(name));
+    let code = |_: &str, done: &Value| format!("{}\n", done["StatusCode"].as_i64().unwrap_or(0));
+    each_told(app, m.args(), "POST", None, path, code).await
 }
 
 pub(super) async fn logs(app: &App, m: &Matches) -> Result<u8, Failure> {
@@ -197,18 +179,5 @@ pub(super) async fn commit(app: &App, m: &Matches) -> Result<u8, Failure> {
 }
 
 pub(super) async fn prune(app: &App, m: &Matches) -> Result<u8, Failure> {
-    crate::terminal::confirm(m.on("force"), "WARNING! This will remove all stopped containers.")?;
-    let done = app
-        .client()
-        .await?
-        .call("POST", &query("/containers/prune", &[("filters", &filters(m.list("filter"))?)]), None)
-        .await?;
-    let mut out = String::new();
-    if let Some(gone) = done["ContainersDeleted"].as_array().filter(|g| !g.is_empty()) {
-        out += "Deleted Containers:\n";
-        out += &gone.iter().filter_map(Value::as_str).map(|id| format!("{id}\n")).collect::<String>();
-        out += "\n";
-    }
-    print(&format!("{out}Total reclaimed space: {}\n", size(done["SpaceReclaimed"].as_i64().unwrap_or(0))))?;
-    Ok(0)
+    Kind::Containers.command(app, m, "all stopped containers", &[]).await
 }

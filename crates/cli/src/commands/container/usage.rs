@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::app::{App, Failure};
 use crate::client::{Client, escape, query};
+use crate::commands::each::each;
 use crate::grammar::Matches;
 use crate::output::human::{binary_size, short_id, size};
 use crate::output::list::{Column, List};
@@ -159,15 +160,8 @@ pub(super) async fn update(app: &App, m: &Matches) -> Result<u8, Failure> {
     if m.all_given().next().is_none() {
         return Err(Failure::new("you must provide one or more flags when using this command"));
     }
-    let (client, body) = (app.client().await?, limits(m)?);
-    let mut failed = Vec::new();
-    for name in m.args() {
-        match client.call("POST", &format!("/containers/{}/update", escape(name)), Some(&body)).await {
-            Ok(_) => print(&format!("{name}\n"))?,
-            Err(e) => failed.push(e.into()),
-        }
-    }
-    Failure::all(failed)
+    let body = limits(m)?;
+    each(app, m.args(), "POST", Some(&body), |name| format!("/containers/{name}/update")).await
 }
 
 #[cfg(test)]

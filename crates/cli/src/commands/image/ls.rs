@@ -9,7 +9,7 @@ use crate::grammar::Matches;
 use crate::options::filters;
 use crate::output::human::{ago, ellipsis, longer_size, short_id, size};
 use crate::output::list::{self, List};
-use crate::output::time::plain;
+use crate::output::time::{plain, rfc3339_seconds};
 
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const TABLE_DIGESTS: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
@@ -100,9 +100,9 @@ pub(super) async fn history(app: &App, m: &Matches) -> Result<u8, Failure> {
             "ID": if whole { id } else { short_id(id) }, "CreatedSince": match human {
                 _ if created == 0 => "N/A".to_owned(),
                 true => ago(created),
-                false => plain(created),
+                false => rfc3339_seconds(created),
             },
-            "CreatedAt": plain(created), "CreatedBy": if whole { by } else { ellipsis(&by, 45) },
+            "CreatedAt": rfc3339_seconds(created), "CreatedBy": if whole { by } else { ellipsis(&by, 45) },
             "Size": if human { size(bytes) } else { bytes.to_string() }, "Comment": h["Comment"],
         })
     };
@@ -111,7 +111,7 @@ pub(super) async fn history(app: &App, m: &Matches) -> Result<u8, Failure> {
         quiet: "{{.ID}}",
         columns: &[
             ("ID", "IMAGE"),
-            ("CreatedSince", "CREATED"),
+            ("CreatedSince", if human { "CREATED" } else { "CREATED AT" }),
             ("CreatedBy", "CREATED BY"),
             ("Size", "SIZE"),
             ("Comment", "COMMENT"),

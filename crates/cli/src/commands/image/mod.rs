@@ -6,16 +6,19 @@ mod show;
 
 use std::io::IsTerminal;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::container::FILTER_LONG;
+use super::each::each_told;
 use super::inspect;
+use super::prune::Kind;
 use super::{FILTER, FORMAT, INSPECT_FORMAT};
 use crate::app::{App, Failure};
 use crate::client::query;
 use crate::grammar::{Arity, Command, Matches};
 use crate::options::filters;
-use crate::output::human::size;
+use crate::output::human::ellipsis;
+use crate::output::list::List;
 use crate::output::print;
 
 const LS: &str = "
@@ -43,6 +46,12 @@ const HISTORY: &str = "
     -H --human bool Ages and sizes in words (default true)
     --no-trunc bool Do not cut ids and commands short
     -q --quiet bool Only ids";
+const SAVE: &str = "
+    -o --output string Where to write it, instead of standard output
+    --platform string Only this platform";
+const SEARCH: &str = "
+    --limit int Most that are shown
+    --no-trunc bool Do not cut descriptions short";
 const PRUNE: &str = "
     -a --all bool All that no container uses, not only those without a name
     -f --force bool Do not ask";
@@ -107,6 +116,26 @@ pub const HISTORY_CMD: Command = Command::new(
     |a, m| Box::pin(ls::history(a, m)),
 );
 
+/// `save`.
+pub const SAVE_CMD: Command = Command::new(
+    "save",
+    "[OPTIONS] IMAGE [IMAGE...]",
+    "Save one or more images to a tar archive (streamed to STDOUT by default)",
+    Arity::AtLeast(1),
+    &[SAVE],
+    |a, m| Box::pin(save(a, m)),
+)
+.shown(&["save -o web.tar web:1 web:2", "save web | gzip > web.tar.gz"]);
+/// `search`.
+pub const SEARCH_CMD: Command = Command::new(
+    "search",
+    "[OPTIONS] TERM",
+    "Search Docker Hub for images",
+    Arity::Exactly(1),
+    &[FILTER, FORMAT, SEARCH],
+    |a, m| Box::pin(search(a, m)),
+);
+
 /// The group.
 pub const GROUP: Command = Command::group(
     "image",
@@ -120,6 +149,7 @@ pub const GROUP: Command = Command::group(
         TAG,
         RM_CMD,
         HISTORY_CMD,
+        SAVE_CMD,
         Command::new(
             "inspect",
             "[OPTIONS] IMAGE [IMAGE...]",
@@ -195,21 +225,14 @@ async fn tag(app: &App, m: &Matches) -> Result<u8, Failure> {
 }
 
 async fn rm(app: &App, m: &Matches) -> Result<u8, Failure> {
-    let client = app.client().await?;
     let flag = |name: &str| if m.on(name) { "1" } else { "" };
-    let mut failed = Vec::new();
-    for name in m.args() {
-        let path = query(&format!("/images/{}", pull::path(name)), &[("force", flag("force")), ("noprune", flag("no-prune"))]);
-        match client.call("DELETE", &path, None).await {
-            Ok(done) => print(&removed(&done))?,
-            Err(e) => failed.push(e.into()),
-        }
-    }
-    Failure::all(failed)
+    let (force, no_prune) = (flag("force"), flag("no-prune"));
+    let path = |name: &str| query(&format!("/images/{}", pull::path(name)), &[("force", force), ("noprune", no_prune)]);
+    each_told(app, m.args(), "DELETE", None, path, |_, done| removed(done)).await
 }
 
 /// `Untagged:` and `Deleted:` lines.
-fn removed(done: &Value) -> String {
+pub(super) fn removed(done: &Value) -> String {
     let one = |d: &Value| match (d["Untagged"].as_str(), d["Deleted"].as_str()) {
         (Some(name), _) if !name.is_empty() => format!("Untagged: {name}\n"),
         (_, Some(id)) => format!("Deleted: {id}\n"),
@@ -226,12 +249,41 @@ async fn inspect_images(app: &App, m: &Matches) -> Result<u8, Failure> {
 
 async fn prune(app: &App, m: &Matches) -> Result<u8, Failure> {
     let what = if m.on("all") { "all images without at least one container associated to them" } else { "all dangling images" };
-    crate::terminal::confirm(m.on("force"), &format!("WARNING! This will remove {what}."))?;
-    let mut given = m.list("filter").to_vec();
-    given.push(format!("dangling={}", !m.on("all")));
-    let done = app.client().await?.call("POST", &query("/images/prune", &[("filters", &filters(&given)?)]), None).await?;
-    let gone = removed(&done["ImagesDeleted"]).to_lowercase();
-    let head = if gone.is_empty() { String::new() } else { format!("Deleted Images:\n{gone}\n") };
-    print(&format!("{head}Total reclaimed space: {}\n", size(done["SpaceReclaimed"].as_i64().unwrap_or(0))))?;
+    Kind::Images.command(app, m, what, &[format!("dangling={}", !m.on("all"))]).await
+}
+
+/// `save`: images as one archive, to a file or to standard output.
+async fn save(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let file = m.text("output").filter(|o| !o.is_empty());
+    if file.is_none() && crate::output::on_terminal() {
+        return Err(Failure::new("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
+    }
+    let names: Vec<(&str, &str)> = m.args().iter().map(|n| ("names", n.as_str())).collect();
+    let path = query("/images/get", &[&names[..], &[("platform", m.text_or_empty("platform"))][..]].concat());
+    let stream = app.client().await?.open("GET", &path, &[]).await?;
+    super::container::copy::save(stream, file).await
+}
+
+/// `search`: the daemon's to serve, or to refuse.
+async fn search(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let limit = m.text_or_empty("limit");
+    let pairs = [("term", m.arg(0)), ("limit", limit), ("filters", &filters(m.list("filter"))?)];
+    let found = app.client().await?.call("GET", &query("/images/search", &pairs), None).await?;
+    let yes = |v: &Value| if *v == true { "[OK]" } else { "" };
+    let row = |r: &Value| {
+        let about = r["description"].as_str().unwrap_or_default().replace(['\r', '\n'], " ");
+        let about = if m.on("no-trunc") { about } else { ellipsis(&about, 45) };
+        json!({
+            "Name": r["name"], "Description": about, "StarCount": r["star_count"].to_string(),
+            "IsOfficial": yes(&r["is_official"]), "IsAutomated": yes(&r["is_automated"]),
+        })
+    };
+    let list = List {
+        table: "{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}",
+        quiet: "{{.Name}}",
+        columns: &[("Name", "NAME"), ("Description", "DESCRIPTION"), ("StarCount", "STARS"), ("IsOfficial", "OFFICIAL")],
+        rows: found.as_array().into_iter().flatten().map(row).collect(),
+    };
+    list.show(m.text_or_empty("format"), false)?;
     Ok(0)
 }

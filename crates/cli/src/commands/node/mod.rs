@@ -4,6 +4,7 @@ mod pretty;
 
 use serde_json::{Value, json};
 
+use super::each::each;
 use super::tasks::{self, Show};
 use super::{FILTER, FORMAT, INSPECT_FORMAT, inspect};
 use crate::app::{App, Failure};
@@ -28,7 +29,11 @@ const UPDATE: &str = "
     --label-rm list* Remove a label by its key
     --role string What the node is: worker, manager
     --wait bool With --availability drain: return when no task is left on it";
+const ROLES: &str = "--wait bool Return when each has taken its new role";
 const RM: &str = "-f --force bool Remove it though it is not down";
+
+/// How often a node that changes its role is looked at.
+const POLL: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// The group.
 pub const GROUP: Command = Command::group(
@@ -63,7 +68,7 @@ pub const GROUP: Command = Command::group(
             "NODE [NODE...]",
             "Promote one or more nodes to manager in the swarm",
             Arity::AtLeast(1),
-            &[],
+            &[ROLES],
             |a, m| Box::pin(roles(a, m, "manager")),
         ),
         Command::new(
@@ -71,7 +76,7 @@ pub const GROUP: Command = Command::group(
             "NODE [NODE...]",
             "Demote one or more nodes from manager in the swarm",
             Arity::AtLeast(1),
-            &[],
+            &[ROLES],
             |a, m| Box::pin(roles(a, m, "worker")),
         ),
         Command::new(
@@ -279,9 +284,11 @@ async fn update(app: &App, m: &Matches) -> Result<u8, Failure> {
 
 async fn roles(app: &App, m: &Matches, role: &str) -> Result<u8, Failure> {
     let client = app.client().await?;
+    let mut changed = Vec::new();
     for name in m.args() {
         let name = &resolve(client, name).await?;
         let node = one(client, name).await?;
+        changed.push(node["ID"].as_str().unwrap_or_default().to_owned());
         let mut spec = node["Spec"].clone();
         let text = match (role, spec["Role"] == role) {
             ("manager", true) => format!("Node {name} is already a manager.\n"),
@@ -298,20 +305,34 @@ async fn roles(app: &App, m: &Matches, role: &str) -> Result<u8, Failure> {
         };
         print(&text)?;
     }
+    if m.on("wait") {
+        tokio::select! {
+            done = taken(client, &changed, role) => done?,
+            _ = tokio::signal::ctrl_c() => print("Operation continuing in background.\n")?,
+        }
+    }
     Ok(0)
 }
 
-async fn rm(app: &App, m: &Matches) -> Result<u8, Failure> {
-    let client = app.client().await?;
-    let force = if m.on("force") { "1" } else { "" };
-    let mut failed = Vec::new();
-    for name in m.args() {
-        match client.call("DELETE", &query(&format!("/nodes/{}", escape(name)), &[("force", force)]), None).await {
-            Ok(_) => print(&format!("{name}\n"))?,
-            Err(e) => failed.push(e.into()),
+/// Waits until nodes are what they shall be: a manager answers as one, a worker is none of the managers.
+async fn taken(client: &Client, nodes: &[String], role: &str) -> Result<(), Failure> {
+    for id in nodes {
+        loop {
+            // The manager that answers may be on its way out itself; another call may reach it no more.
+            let node = one(client, id).await?;
+            let manager = node["ManagerStatus"]["Reachability"] == "reachable";
+            if manager == (role == "manager") && (manager || node["ManagerStatus"].is_null()) {
+                break;
+            }
+            tokio::time::sleep(POLL).await;
         }
     }
-    Failure::all(failed)
+    Ok(())
+}
+
+async fn rm(app: &App, m: &Matches) -> Result<u8, Failure> {
+    let force = if m.on("force") { "1" } else { "" };
+    each(app, m.args(), "DELETE", None, |name| query(&format!("/nodes/{name}"), &[("force", force)])).await
 }
 
 #[cfg(test)]

@@ -16,11 +16,11 @@ pub use list::print_list;
 
 use serde_json::Value;
 
+use super::each::each;
 use super::{FILTER, FORMAT, INSPECT_FORMAT, container};
 use crate::app::{App, Failure};
 use crate::client::{Client, escape};
 use crate::grammar::{Arity, Command, Matches};
-use crate::output::print;
 use crate::progress;
 
 const LS: &str = "-q --quiet bool Only ids";
@@ -42,6 +42,7 @@ const LOGS: &str = "
 const WAITING: &str = "
     -d --detach bool Return at once, do not wait until the service is as asked
     --wait bool Wait until the service is as asked (the default; overrides --detach)";
+const RM: &str = "--wait bool Wait until no task of theirs is left";
 const ROLLBACK: &str = "-q --quiet bool No progress";
 
 /// The group.
@@ -148,7 +149,7 @@ pub const GROUP: Command = Command::group(
             &[FORMAT, container::STATS],
             |a, m| Box::pin(inside::stats(a, m)),
         ),
-        Command::new("rm", "SERVICE [SERVICE...]", "Remove one or more services", Arity::AtLeast(1), &[], |a, m| {
+        Command::new("rm", "SERVICE [SERVICE...]", "Remove one or more services", Arity::AtLeast(1), &[RM], |a, m| {
             Box::pin(rm(a, m))
         })
         .alias(&["remove"]),
@@ -189,12 +190,16 @@ async fn after(app: &App, m: &Matches, id: &str) -> Result<u8, Failure> {
 
 async fn rm(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
-    let mut failed = Vec::new();
-    for name in m.args() {
-        match client.call("DELETE", &format!("/services/{}", escape(name)), None).await {
-            Ok(_) => print(&format!("{name}\n"))?,
-            Err(e) => failed.push(e.into()),
+    let mut services = Vec::new();
+    if m.on("wait") {
+        for name in m.args() {
+            // One that there is not is told by what follows.
+            services.extend(one(client, name).await.ok());
         }
     }
-    Failure::all(failed)
+    let done = each(app, m.args(), "DELETE", None, |name| format!("/services/{name}")).await;
+    if m.on("wait") {
+        super::stack::remove::gone(client, &services).await?;
+    }
+    done
 }

@@ -124,7 +124,7 @@ fn is_live(task: &Value, services: &[Value]) -> bool {
 }
 
 /// Waits until no task of services is left that has not ended.
-async fn gone(client: &Client, services: &[Value]) -> Result<(), Failure> {
+pub(crate) async fn gone(client: &Client, services: &[Value]) -> Result<(), Failure> {
     while live(client, services).await? > 0 {
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
