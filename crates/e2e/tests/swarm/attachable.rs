@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::{Run, that, wait};
 use skep_testkit::images;
 
@@ -41,24 +42,31 @@ fn remove(bed: &Bed, network: &str) {
 #[test]
 fn containers_of_two_hosts_find_each_other_on_an_attachable_network() {
     needs!();
-    let bed = bed(72, 3);
+    let mut bed = bed(72, 3);
+    for client in Client::BOTH {
+        bed = bed.by(client);
+        meet(&bed);
+    }
+}
+
+fn meet(bed: &Bed) {
     let m = |args: &str| bed.d("manager", args);
     let w = |args: &str| bed.d("worker1", args);
     let _ = m("network create -d overlay --subnet 192.168.22.0/24 --gateway 192.168.22.1 --attachable my_net1").ok();
     let _ = m("network create -d overlay closed").ok();
     let line = "my_net1|overlay|swarm".to_owned();
-    assert!(!listed(&bed, "worker1").contains(&line), "a worker lists a network that it does not have");
+    assert!(!listed(bed, "worker1").contains(&line), "a worker lists a network that it does not have");
 
     let _ = m("run -tid --network my_net1 --name test1 busybox:1.28").ok();
     let _ = w("run -tid --network my_net1 --network-alias second --name test2 busybox:1.28").ok();
     for (host, from, names) in
         [("worker1", "test2", vec!["test1"]), ("manager", "test1", vec!["test2", "second", "test2.my_net1"])]
     {
-        names.iter().for_each(|name| reaches(&bed, host, from, name, true));
+        names.iter().for_each(|name| reaches(bed, host, from, name, true));
     }
     // By the short id too, and back from the address to the name.
     let short = m("ps -q --filter name=test1").ok();
-    reaches(&bed, "worker1", "test2", &short, true);
+    reaches(bed, "worker1", "test2", &short, true);
     let own = w("inspect --format {{.NetworkSettings.Networks.my_net1.IPAddress}} test2").ok();
     assert!(own.starts_with("192.168.22."), "{own}");
     wait("the address to have a name", SOON, || {
@@ -66,8 +74,8 @@ fn containers_of_two_hosts_find_each_other_on_an_attachable_network() {
         that(lookup.out.contains("test2"), format!("{}{}", lookup.out, lookup.err))
     });
     // A worker has the network while it needs it, and shows who is on it.
-    wait("the worker to list the network", SOON, || that(listed(&bed, "worker1").contains(&line), "not listed"));
-    assert!(!listed(&bed, "worker2").contains(&line), "a worker lists a network that it does not have");
+    wait("the worker to list the network", SOON, || that(listed(bed, "worker1").contains(&line), "not listed"));
+    assert!(!listed(bed, "worker2").contains(&line), "a worker lists a network that it does not have");
     for (host, name) in [("manager", "test1"), ("worker1", "test2")] {
         let shown = bed.d(host, "network inspect my_net1").ok();
         assert!(shown.contains(&format!("\"Name\": \"{name}\"")) && shown.contains("192.168.22.1\""), "{shown}");
@@ -89,25 +97,27 @@ fn containers_of_two_hosts_find_each_other_on_an_attachable_network() {
     let taken = bed.d("worker2", &format!("run --rm --network my_net1 --ip {own} busybox:1.28 true"));
     assert!(taken.code == 125 && taken.err.contains("Address already in use"), "{}", taken.err);
     let _ = bed.d("worker2", "run -d --name test3 --network my_net1 --ip 192.168.22.77 busybox:1.28 sleep 10000").ok();
-    reaches(&bed, "manager", "test1", "test3", true);
+    reaches(bed, "manager", "test1", "test3", true);
     assert_eq!(bed.docker("worker2", &["inspect", "--format", ADDRESSES, "test3"]).ok(), "my_net1=192.168.22.77,");
 
     // Services and containers meet by name on one network.
     let _ = m("service create -d --name web --network my_net1 busybox:1.28 sleep 100000").ok();
     bed.await_running("manager", "web", 1, LONG);
-    reaches(&bed, "worker1", "test2", "web", true);
+    reaches(bed, "worker1", "test2", "web", true);
     let _ = m("service rm web").ok();
 
     let id = m("network inspect --format {{.ID}} my_net1").ok();
     m("network rm my_net1").fails(&format!("rpc error: code = FailedPrecondition desc = network {id} is in use by "));
     let _ = m("rm -f test1").ok();
-    reaches(&bed, "worker1", "test2", "test1", false);
+    reaches(bed, "worker1", "test2", "test1", false);
     let _ = w("stop -t 0 test2").ok();
-    wait("the worker to have left the network", SOON, || that(!listed(&bed, "worker1").contains(&line), "still listed"));
+    wait("the worker to have left the network", SOON, || that(!listed(bed, "worker1").contains(&line), "still listed"));
     let _ = bed.d("worker2", "rm -f test3").ok();
-    remove(&bed, "my_net1");
+    remove(bed, "my_net1");
     let gone = w("start test2");
     assert!(gone.err.contains("network my_net1 not found"), "{}", gone.err);
+    let _ = w("rm test2").ok();
+    let _ = m("network rm closed").ok();
 }
 
 #[test]

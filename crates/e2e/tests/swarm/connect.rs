@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use skep_e2e::bed::Bed;
+use skep_e2e::client::Client;
 use skep_e2e::{Run, that, wait};
 use skep_testkit::images;
 
@@ -13,9 +14,14 @@ const SOON: Duration = Duration::from_secs(30);
 #[test]
 fn a_running_container_joins_and_leaves_networks() {
     needs!();
-    let bed = Bed::bare(63, 1, &[]);
-    let image = images::busybox().unwrap_or_else(|| panic!("no busybox on this machine"));
-    bed.load(images::archive(&image, "busybox:1.28"));
+    let mut bed = bare(63);
+    for client in Client::BOTH {
+        bed = bed.by(client);
+        joins_and_leaves(&bed);
+    }
+}
+
+fn joins_and_leaves(bed: &Bed) {
     let d = |args: &str| bed.d("manager", args);
     for net in ["a", "b"] {
         let _ = d(&format!("network create {net}")).ok();
@@ -88,7 +94,14 @@ fn bare(number: u8) -> Bed {
 #[test]
 fn addresses_and_ports_come_from_the_ranges_that_were_given() {
     needs!();
-    let bed = bare(76);
+    let mut bed = bare(76);
+    for client in Client::BOTH {
+        bed = bed.by(client);
+        ranges(&bed);
+    }
+}
+
+fn ranges(bed: &Bed) {
     let d = |args: &str| bed.d("manager", args);
     let address = |name: &str| {
         let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
@@ -134,7 +147,14 @@ fn addresses_and_ports_come_from_the_ranges_that_were_given() {
 #[test]
 fn a_container_may_share_the_network_of_another() {
     needs!();
-    let bed = bare(77);
+    let mut bed = bare(77);
+    for client in Client::BOTH {
+        bed = bed.by(client);
+        shared(&bed);
+    }
+}
+
+fn shared(bed: &Bed) {
     let d = |args: &str| bed.d("manager", args);
     let _ = d("network create net").ok();
     let _ = d("run -d --name other --network net busybox:1.28 sleep 100000").ok();
@@ -173,4 +193,6 @@ fn a_container_may_share_the_network_of_another() {
     let _ = d("stop -t 0 owner guest").ok();
     let lone = d("start guest");
     assert!(lone.err.contains(&format!("cannot join network of a non running container: {owner}")), "{}", lone.err);
+    let _ = d("rm -f owner guest other").ok();
+    let _ = d("network rm net").ok();
 }

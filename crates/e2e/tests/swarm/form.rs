@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::{that, wait};
 
 use crate::needs;
@@ -14,25 +15,33 @@ fn token(bed: &Bed, role: &str) -> String {
 #[test]
 fn init_join_leave_and_come_back() {
     needs!();
-    let bed = Bed::bare(20, 3, &[]);
+    let mut bed = Bed::bare(20, 3, &[]);
+    for client in Client::BOTH {
+        bed = bed.by(client);
+        comes_and_goes(&bed, client);
+    }
+}
+
+fn comes_and_goes(bed: &Bed, client: Client) {
+    let name = client.name();
     assert!(bed.docker("manager", &["info"]).ok().contains("\n Swarm: inactive\n"));
     let init = bed.docker("manager", &["swarm", "init", "--advertise-addr", &bed.address("manager")]).ok();
     let id = bed.node_id("manager");
     assert!(init.starts_with(&format!("Swarm initialized: current node ({id}) is now a manager.\n")), "{init}");
     let address = format!("{}:2377", bed.address("manager"));
-    assert!(init.contains(&format!("    docker swarm join --token {} {address}\n", token(&bed, "worker"))), "{init}");
-    assert!(
-        init.contains("To add a manager to this swarm, run 'docker swarm join-token manager' and follow the instructions.")
-    );
+    assert!(init.contains(&format!("    {name} swarm join --token {} {address}\n", token(bed, "worker"))), "{init}");
+    assert!(init.contains(&format!(
+        "To add a manager to this swarm, run '{name} swarm join-token manager' and follow the instructions."
+    )));
     assert!(bed.docker("manager", &["info"]).ok().contains("\n Swarm: active\n"));
 
-    let join = |host: &str, role: &str| bed.docker(host, &["swarm", "join", "--token", &token(&bed, role), &address]).ok();
+    let join = |host: &str, role: &str| bed.docker(host, &["swarm", "join", "--token", &token(bed, role), &address]).ok();
     assert_eq!(join("worker1", "worker"), "This node joined a swarm as a worker.");
     assert_eq!(join("worker2", "manager"), "This node joined a swarm as a manager.");
 
     let hint = bed.docker("manager", &["swarm", "join-token", "manager"]).ok();
     assert!(hint.starts_with("To add a manager to this swarm, run the following command:\n"), "{hint}");
-    assert!(hint.contains(&format!("docker swarm join --token {} {address}", token(&bed, "manager"))));
+    assert!(hint.contains(&format!("{name} swarm join --token {} {address}", token(bed, "manager"))));
 
     let (one, two) = (bed.node_id("worker1"), bed.node_id("worker2"));
     bed.await_node("manager", &id, "Ready Active Leader", LONG);
@@ -53,10 +62,10 @@ fn init_join_leave_and_come_back() {
     bed.await_node("manager", &again, "Ready Active", LONG);
 
     // A new token makes the old one useless, and harms nobody who is in.
-    let old = token(&bed, "worker");
+    let old = token(bed, "worker");
     let rotated = bed.docker("manager", &["swarm", "join-token", "--rotate", "worker"]).ok();
     assert!(rotated.starts_with("Successfully rotated worker join token."), "{rotated}");
-    assert_ne!(token(&bed, "worker"), old);
+    assert_ne!(token(bed, "worker"), old);
     assert_eq!(bed.docker("worker1", &["swarm", "leave"]).ok(), "Node left the swarm.");
     bed.docker("worker1", &["swarm", "join", "--token", &old, &address])
         .fails("A valid join token is necessary to join this cluster");
@@ -68,6 +77,9 @@ fn init_join_leave_and_come_back() {
     text.fails("You are attempting to leave the swarm on a node that is participating as a manager.");
     assert_eq!(bed.docker("manager", &["swarm", "leave", "-f"]).ok(), "Node left the swarm.");
     assert!(bed.docker("manager", &["info"]).ok().contains("\n Swarm: inactive\n"));
+    for host in ["worker1", "worker2"] {
+        let _ = bed.docker(host, &["swarm", "leave", "-f"]).ok();
+    }
 }
 
 #[test]
@@ -76,12 +88,20 @@ fn promote_demote_and_a_leader_that_stops() {
     let bed = Bed::swarm(21, 3, 1);
     bed.load_demo("ws:1.0", "1.0");
     let ids = ["manager", "worker1", "worker2"].map(|h| bed.node_id(h));
-    for id in &ids[1..] {
-        let text = bed.docker("manager", &["node", "promote", id]).ok();
+    for (id, client) in ids[1..].iter().zip(Client::BOTH) {
+        let text = client.run(&bed, "manager", &["node", "promote", id]).ok();
         assert_eq!(text, format!("Node {id} promoted to a manager in the swarm."));
         bed.await_node("manager", id, "Ready Active Reachable", LONG);
     }
     assert_eq!(bed.docker("manager", &["node", "promote", &ids[1]]).ok(), format!("Node {} is already a manager.", ids[1]));
+    // Demoted and promoted again by the client that waits for it.
+    let last = &ids[2];
+    let text = bed.skep("manager", &["node", "demote", "--wait", last]).ok();
+    assert_eq!(text, format!("Manager {last} demoted in the swarm."));
+    assert_eq!(bed.node("manager", last), "Ready Active");
+    let text = bed.skep("manager", &["node", "promote", "--wait", last]).ok();
+    assert_eq!(text, format!("Node {last} promoted to a manager in the swarm."));
+    assert_eq!(bed.node("manager", last), "Ready Active Reachable");
     wait("a promoted node to answer", LONG, || that(bed.docker("worker1", &["node", "ls"]).code == 0, "no answer"));
 
     let _ = bed.docker("manager", &["service", "create", "-d", "--name", "ws", "--replicas", "6", "ws:1.0"]).ok();
@@ -128,15 +148,19 @@ fn two_managers_without_a_quorum() {
         bed.docker("manager", &["service", "create", "-d", "--name", "ws", "--replicas", "2", "-p", "80:8000", "ws:1.0"]).ok();
     bed.await_running("manager", "ws", 2, LONG);
     bed.stop_daemon("worker1");
-    wait("calls to say that there is no quorum", Duration::from_secs(30), || {
-        let ls = bed.docker("manager", &["node", "ls"]);
-        that(ls.code == 1 && ls.err.contains("The swarm does not have a leader"), format!("{}{}", ls.out, ls.err))
-    });
+    for client in Client::BOTH {
+        wait("calls to say that there is no quorum", Duration::from_secs(30), || {
+            let ls = client.run(&bed, "manager", &["node", "ls"]);
+            that(ls.code == 1 && ls.err.contains("The swarm does not have a leader"), format!("{}{}", ls.out, ls.err))
+        });
+    }
     let page = skep_e2e::web::get(&bed.address("manager"), 80);
     assert!(page.is_ok(), "a published port stopped for want of a quorum: {page:?}");
     bed.start_daemon("worker1");
-    wait("calls to be answered again", Duration::from_secs(20), || {
-        let ls = bed.docker("manager", &["node", "ls"]);
-        that(ls.code == 0, ls.err)
-    });
+    for client in Client::BOTH {
+        wait("calls to be answered again", Duration::from_secs(20), || {
+            let ls = client.run(&bed, "manager", &["node", "ls"]);
+            that(ls.code == 0, ls.err)
+        });
+    }
 }

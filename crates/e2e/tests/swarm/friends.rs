@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::{that, wait, web};
 use skep_testkit::program;
 
@@ -39,8 +40,6 @@ fn haproxy_in_front_of_the_mesh() {
     let Some(haproxy) = program("haproxy") else { return skep_testkit::skip("needs haproxy") };
     let bed = Bed::swarm(48, 3, 1);
     bed.load_demo("web:1", "1.0");
-    let _ = bed.d("manager", "service create -d --name web --replicas 3 -p 8080:8000 web:1").ok();
-    bed.await_running("manager", "web", 3, LONG);
     let (dir, machine) = (bed.playground.place.data.clone(), bed.playground.place.machine().to_string());
     let servers: String =
         HOSTS.iter().map(|h| format!("    server {h} {}:8080 check inter 200ms rise 1 fall 2\n", bed.address(h))).collect();
@@ -64,13 +63,20 @@ fn haproxy_in_front_of_the_mesh() {
             that(all.iter().filter(|(_, s)| s.starts_with("UP")).count() == n, format!("{all:?}"))
         });
     };
-    up(3);
-    let mut tasks = BTreeSet::new();
-    for _ in 0..30 {
-        let page = web::get(&machine, 8081).expect("a page");
-        tasks.insert(web::field(&page, "Hostname"));
+    // The same service by one client, and after it by the other.
+    for client in Client::BOTH {
+        let _ = client.line(&bed, "manager", "service rm web");
+        up(0);
+        let made = client.line(&bed, "manager", "service create --name web --replicas 3 -p 8080:8000 web:1").ok();
+        assert!(made.contains("overall progress: 3 out of 3 tasks"), "{made}");
+        up(3);
+        let mut tasks = BTreeSet::new();
+        for _ in 0..30 {
+            let page = web::get(&machine, 8081).expect("a page");
+            tasks.insert(web::field(&page, "Hostname"));
+        }
+        assert_eq!(tasks.len(), 3, "{tasks:?}");
     }
-    assert_eq!(tasks.len(), 3, "{tasks:?}");
     // A host without power costs nothing once its check has failed.
     bed.power_off("worker2");
     up(2);

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::{that, wait};
 
 use crate::needs;
@@ -21,13 +22,16 @@ fn clocks_of_hosts_may_differ_by_half_an_hour() {
     let _ = bed.docker("manager", &["swarm", "init", "--advertise-addr", &own]).ok();
     bed.load_demo("ws:1.0", "1.0");
     let at = format!("{own}:2377");
-    let join = |host: &str, role: &str| bed.docker(host, &["swarm", "join", "--token", &token(&bed, role), &at]);
-    for (host, minutes, role) in [("worker1", -30, "worker"), ("worker2", 30, "manager")] {
+    let join_by =
+        |client: Client, host: &str, role: &str| client.run(&bed, host, &["swarm", "join", "--token", &token(&bed, role), &at]);
+    let join = |host: &str, role: &str| join_by(Client::Docker, host, role);
+    for (client, host, minutes, role) in [(Client::Docker, "worker1", -30, "worker"), (Client::Skep, "worker2", 30, "manager")]
+    {
         bed.stop_daemon(host);
         if bed.start_daemon_with_clock(host, minutes).is_none() {
             return skep_testkit::skip("needs libfaketime");
         }
-        assert_eq!(join(host, role).ok(), format!("This node joined a swarm as a {role}."));
+        assert_eq!(join_by(client, host, role).ok(), format!("This node joined a swarm as a {role}."));
         bed.await_node(
             "manager",
             &bed.node_id(host),
@@ -42,10 +46,10 @@ fn clocks_of_hosts_may_differ_by_half_an_hour() {
     // Beyond that: one error that names both clocks, no trace, and a join that works when the clock is right.
     let before = bed.docker("manager", &["node", "ls", "-q"]).ok();
     assert_eq!(bed.docker("worker1", &["swarm", "leave"]).ok(), "Node left the swarm.");
-    for minutes in [-180, 180] {
+    for (client, minutes) in Client::BOTH.into_iter().zip([-180, 180]) {
         bed.stop_daemon("worker1");
         bed.start_daemon_with_clock("worker1", minutes).unwrap_or_default();
-        let refused = join("worker1", "worker");
+        let refused = join_by(client, "worker1", "worker");
         let year = "20";
         let fits = refused.err.contains(&format!("the clock of this host ({year}"))
             && refused.err.contains(&format!("that of the manager at {at} ({year}"))
@@ -73,24 +77,19 @@ fn managers_that_cannot_hear_each_other() {
     }
     // A pair that is cut still shares the third, and with it a quorum: two of them take writes, and no node is taken for dead.
     let hosts = ["manager", "worker1", "worker2"];
-    for (one, other, third) in
-        [("manager", "worker1", "worker2"), ("manager", "worker2", "worker1"), ("worker1", "worker2", "manager")]
-    {
+    let pairs = [("manager", "worker1", "worker2"), ("manager", "worker2", "worker1"), ("worker1", "worker2", "manager")];
+    for ((one, other, third), client) in pairs.into_iter().zip(Client::BOTH.into_iter().cycle()) {
         bed.cut_pair(one, other);
         wait(&format!("writes through two managers with {one} cut from {other}"), LONG, || {
             let write = |host: &&&str| {
-                bed.docker(
-                    host,
-                    &["service", "create", "-d", "--name", &format!("{one}-{other}-{host}"), "--replicas", "0", "x"],
-                )
-                .code
-                    == 0
+                let name = format!("{one}-{other}-{host}");
+                client.run(&bed, host, &["service", "create", "-d", "--name", &name, "--replicas", "0", "x"]).code == 0
             };
             let through = hosts.iter().filter(write).count();
             that(through >= 2, format!("{through} managers took it"))
         });
         for _ in 0..30 {
-            let ls = bed.docker(third, &["node", "ls", "--format", "{{.Hostname}} {{.Status}}"]);
+            let ls = client.run(&bed, third, &["node", "ls", "--format", "{{.Hostname}} {{.Status}}"]);
             assert!(!ls.out.contains("Down"), "{one} cut from {other}: {}", ls.out);
         }
         bed.heal_pair(one, other);
@@ -116,15 +115,20 @@ fn a_survivor_founds_the_swarm_anew() {
     bed.await_running("manager", "ws", 3, LONG);
     let (id, cluster) = (bed.node_id("manager"), bed.docker("manager", &["info", "-f", "{{.Swarm.Cluster.ID}}"]).ok());
     let old = token(&bed, "worker");
-    bed.docker("manager", &["swarm", "init"]).fails("This node is already part of a swarm.");
+    for client in Client::BOTH {
+        client.run(&bed, "manager", &["swarm", "init"]).fails("This node is already part of a swarm.");
+    }
 
     bed.power_off("worker1");
     bed.power_off("worker2");
-    wait("the quorum to be lost", LONG, || {
-        let ls = bed.docker("manager", &["service", "ls"]);
-        that(ls.code == 1 && ls.err.contains("The swarm does not have a leader"), format!("{}{}", ls.out, ls.err))
-    });
-    let out = bed.docker("manager", &["swarm", "init", "--force-new-cluster"]).ok();
+    for client in Client::BOTH {
+        wait("the quorum to be lost", LONG, || {
+            let ls = client.run(&bed, "manager", &["service", "ls"]);
+            that(ls.code == 1 && ls.err.contains("The swarm does not have a leader"), format!("{}{}", ls.out, ls.err))
+        });
+    }
+    // Twice: founding it anew once more changes nothing.
+    let [_, out] = Client::BOTH.map(|c| c.run(&bed, "manager", &["swarm", "init", "--force-new-cluster"]).ok());
     assert!(out.starts_with(&format!("Swarm initialized: current node ({id}) is now a manager.")), "{out}");
     assert_eq!(bed.docker("manager", &["info", "-f", "{{.Swarm.Cluster.ID}}"]).ok(), cluster);
     assert_eq!(token(&bed, "worker"), old);
@@ -219,20 +223,20 @@ fn a_swarm_is_restored_from_its_backup() {
 fn two_managers_lose_one_and_a_wiped_host_returns() {
     needs!();
     let bed = Bed::swarm(44, 2, 2);
-    let info = bed.docker("manager", &["info"]);
-    assert!(
-        info.err.contains("two-manager configuration") || info.out.contains("two-manager configuration"),
-        "{}{}",
-        info.out,
-        info.err
-    );
-    bed.docker("manager", &["swarm", "leave"])
-        .fails("You are attempting to leave the swarm on a node that is participating as a manager.");
+    for client in Client::BOTH {
+        let info = client.run(&bed, "manager", &["info"]);
+        assert!((info.out + &info.err).contains("two-manager configuration"), "{}", client.name());
+        client
+            .run(&bed, "manager", &["swarm", "leave"])
+            .fails("You are attempting to leave the swarm on a node that is participating as a manager.");
+    }
     bed.stop_daemon("worker1");
-    wait("calls to say how many managers are reachable", LONG, || {
-        let ls = bed.docker("manager", &["node", "ls"]);
-        that(ls.code == 1 && ls.err.contains("1 of 2 managers reachable"), format!("{}{}", ls.out, ls.err))
-    });
+    for client in Client::BOTH {
+        wait("calls to say how many managers are reachable", LONG, || {
+            let ls = client.run(&bed, "manager", &["node", "ls"]);
+            that(ls.code == 1 && ls.err.contains("1 of 2 managers reachable"), format!("{}{}", ls.out, ls.err))
+        });
+    }
     bed.start_daemon("worker1");
     wait("calls to be answered again", LONG, || {
         let ls = bed.docker("manager", &["node", "ls"]);
@@ -241,7 +245,7 @@ fn two_managers_lose_one_and_a_wiped_host_returns() {
 
     // Its disk is lost: the manager that it was can go, since the one that is left asks it no more.
     let old = bed.node_id("worker1");
-    let _ = bed.docker("worker1", &["node", "demote", &old]).ok();
+    let _ = bed.skep("worker1", &["node", "demote", &old]).ok();
     bed.await_node("manager", &old, "Ready Active", LONG);
     bed.stop_daemon("worker1");
     std::fs::remove_dir_all(bed.swarm_dir("worker1")).unwrap();
@@ -250,9 +254,9 @@ fn two_managers_lose_one_and_a_wiped_host_returns() {
     bed.await_node("manager", &old, "Down Active", LONG);
     let at = format!("{}:2377", bed.address("manager"));
     assert_eq!(
-        bed.docker("worker1", &["swarm", "join", "--token", &token(&bed, "manager"), &at]).ok(),
+        bed.skep("worker1", &["swarm", "join", "--token", &token(&bed, "manager"), &at]).ok(),
         "This node joined a swarm as a manager."
     );
-    assert_eq!(bed.docker("manager", &["node", "rm", &old]).ok(), old);
+    assert_eq!(bed.skep("manager", &["node", "rm", &old]).ok(), old);
     bed.await_node("manager", &bed.node_id("worker1"), "Ready Active Reachable", LONG);
 }

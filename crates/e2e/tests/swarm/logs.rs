@@ -1,10 +1,12 @@
 //! J2's logs of a service: from every node, followed over moves, with what is missing said.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::{that, wait};
 use skep_testkit::images;
 
@@ -30,31 +32,34 @@ fn logs_come_from_every_node() {
     let d = |args: &str| bed.d("manager", args);
     create(&bed, "--name ws --mode global", "echo first; echo second >&2; sleep 10000");
     bed.await_running("manager", "ws", 3, LONG);
-    let lines = |args: &str| -> Vec<String> { d(args).ok().lines().map(str::to_owned).collect() };
-    wait("a first line of each", LONG, || {
-        let out = d("service logs ws").out;
-        that(out.lines().count() == 3, out)
-    });
-    // Each line says whence it comes; standard error goes to standard error.
-    let mut hosts: Vec<String> = lines("service logs ws")
-        .iter()
-        .map(|l| {
-            let (who, text) = l.split_once('|').unwrap_or_else(|| panic!("{l}"));
-            assert!(who.starts_with("ws.") && text == " first", "{l}");
-            who.split_once('@').map(|(_, host)| host.trim().to_owned()).unwrap_or_default()
-        })
-        .collect();
-    hosts.sort();
-    assert_eq!(hosts, ["manager", "worker1", "worker2"]);
-    assert_eq!(d("service logs ws").err.matches("| second").count(), 3);
-    assert_eq!(lines("service logs --raw ws"), ["first"; 3]);
-    assert!(d("service logs --tail 0 ws").ok().is_empty());
-    let stamped = lines("service logs --raw --timestamps ws");
-    assert!(stamped.iter().all(|l| l.len() > 30 && l.contains("T") && l.ends_with("Z first")), "{stamped:?}");
-    let task = bed.running("manager", "ws")[0].id.clone();
-    assert_eq!(lines(&format!("service logs --raw {task}")), ["first"]);
-    assert!(lines("service logs --raw --since 2100-01-01T00:00:00Z ws").is_empty());
-    d("service logs nothing").fails("no such task or service: nothing");
+    for client in Client::BOTH {
+        let c = |args: &str| client.line(&bed, "manager", args);
+        let lines = |args: &str| -> Vec<String> { c(args).ok().lines().map(str::to_owned).collect() };
+        wait("a first line of each", LONG, || {
+            let out = c("service logs ws").out;
+            that(out.lines().count() == 3, out)
+        });
+        // Each line says whence it comes; standard error goes to standard error.
+        let mut hosts: Vec<String> = lines("service logs ws")
+            .iter()
+            .map(|l| {
+                let (who, text) = l.split_once('|').unwrap_or_else(|| panic!("{l}"));
+                assert!(who.starts_with("ws.") && text == " first", "{l}");
+                who.split_once('@').map(|(_, host)| host.trim().to_owned()).unwrap_or_default()
+            })
+            .collect();
+        hosts.sort();
+        assert_eq!(hosts, ["manager", "worker1", "worker2"]);
+        assert_eq!(c("service logs ws").err.matches("| second").count(), 3);
+        assert_eq!(lines("service logs --raw ws"), ["first"; 3]);
+        assert!(c("service logs --tail 0 ws").ok().is_empty());
+        let stamped = lines("service logs --raw --timestamps ws");
+        assert!(stamped.iter().all(|l| l.len() > 30 && l.contains("T") && l.ends_with("Z first")), "{stamped:?}");
+        let task = bed.running("manager", "ws")[0].id.clone();
+        assert_eq!(lines(&format!("service logs --raw {task}")), ["first"]);
+        assert!(lines("service logs --raw --since 2100-01-01T00:00:00Z ws").is_empty());
+        c("service logs nothing").fails("no such task or service: nothing");
+    }
     for (query, text) in [
         ("", "must specify at least one of 'stdout' or 'stderr'"),
         ("?stdout=1&tail=x", "tail value must be a positive integer or \"all\""),
@@ -70,9 +75,39 @@ fn logs_come_from_every_node() {
         let ls = d("node ls --format {{.Hostname}}={{.Status}}").out;
         that(ls.contains("worker2=Down"), ls)
     });
-    let partly = d("service logs --raw ws");
-    assert_eq!((partly.code, partly.out.lines().count()), (1, 2), "{partly:?}");
-    assert!(partly.err.contains("warning: incomplete log stream") && partly.err.contains("is not available"), "{partly:?}");
+    for client in Client::BOTH {
+        let partly = client.line(&bed, "manager", "service logs --raw ws");
+        assert_eq!((partly.code, partly.out.lines().count()), (1, 2), "{partly:?}");
+        assert!(partly.err.contains("warning: incomplete log stream") && partly.err.contains("is not available"), "{partly:?}");
+    }
+}
+
+/// A client that follows a service's log.
+struct Follower {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Follower {
+    fn start(bed: &Bed, client: Client, host: &str) -> Self {
+        let mut command = client.command(bed, host, &["service", "logs", "--raw", "-f", "ws"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("a client");
+        let lines = Arc::new(Mutex::new(Vec::<String>::new()));
+        let (taken, out) = (lines.clone(), child.stdout.take().expect("a pipe"));
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                taken.lock().expect("lines").push(line);
+            }
+        });
+        Self { child, lines, reader: Some(reader) }
+    }
+
+    /// The numbers that a task has told.
+    fn of(&self, task: &str) -> Vec<u64> {
+        let lines = self.lines.lock().expect("lines");
+        lines.iter().filter_map(|l| l.strip_prefix(task)?.trim().parse().ok()).collect()
+    }
 }
 
 #[test]
@@ -83,24 +118,14 @@ fn a_followed_log_follows_its_tasks() {
     let d = |args: &str| bed.d("manager", args);
     create(
         &bed,
-        "--name ws --env T={{.Task.ID}} --stop-grace-period 0s",
+        // Small files, so that the log goes on in another one every few seconds.
+        "--name ws --env T={{.Task.ID}} --stop-grace-period 0s --log-opt max-size=20k --log-opt max-file=3",
         "n=0; while true; do n=$((n+1)); echo $T $n; usleep 50000; done",
     );
     bed.await_running("manager", "ws", 1, LONG);
-    // Through a manager that need not be the leader.
-    let mut child =
-        bed.command("worker1", &["service", "logs", "--raw", "-f", "ws"]).stdout(Stdio::piped()).spawn().expect("docker");
-    let lines = Arc::new(Mutex::new(Vec::<String>::new()));
-    let (taken, out) = (lines.clone(), child.stdout.take().expect("a pipe"));
-    let reader = std::thread::spawn(move || {
-        for line in BufReader::new(out).lines().map_while(Result::ok) {
-            taken.lock().expect("lines").push(line);
-        }
-    });
-    let of = |task: &str| -> Vec<u64> {
-        let lines = lines.lock().expect("lines");
-        lines.iter().filter_map(|l| l.strip_prefix(task)?.trim().parse().ok()).collect()
-    };
+    // Through managers that need not be the leader.
+    let mut followers = [Follower::start(&bed, Client::Docker, "worker1"), Follower::start(&bed, Client::Skep, "manager")];
+    let of = |task: &str| followers.each_ref().map(|f| f.of(task)).into_iter().min_by_key(Vec::len).unwrap_or_default();
     let heard = |what: &str, tasks: usize| {
         wait(what, LONG, || {
             let live = bed.running("manager", "ws");
@@ -126,17 +151,19 @@ fn a_followed_log_follows_its_tasks() {
     let count = of(&host.id).len();
     bed.start_daemon("worker2");
     wait("its lines after that", LONG, || that(of(&host.id).len() > count + 20, of(&host.id).len().to_string()));
-    child.kill().expect("killed");
-    let _ = child.wait();
-    reader.join().expect("read");
-    // No line is missing or told twice, in any task.
-    let all: std::collections::BTreeSet<String> =
-        lines.lock().expect("lines").iter().filter_map(|l| l.split_once(' ').map(|(t, _)| t.to_owned())).collect();
-    assert!(all.len() >= 4, "{all:?}");
-    for task in all {
-        let numbers = of(&task);
-        let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
-        assert_eq!(numbers, expected, "{task}");
+    // No line is missing or told twice, in any task, to either.
+    for follower in &mut followers {
+        follower.child.kill().expect("killed");
+        let _ = follower.child.wait();
+        follower.reader.take().expect("once").join().expect("read");
+        let all: std::collections::BTreeSet<String> =
+            follower.lines.lock().expect("lines").iter().filter_map(|l| l.split_once(' ').map(|(t, _)| t.to_owned())).collect();
+        assert!(all.len() >= 4, "{all:?}");
+        for task in all {
+            let numbers = follower.of(&task);
+            let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
+            assert_eq!(numbers, expected, "{task}");
+        }
     }
 }
 
@@ -150,14 +177,50 @@ fn a_large_log_comes_whole() {
         let ps = bed.d("manager", "service ps --no-trunc big").out;
         that(ps.contains("Complete"), ps)
     });
-    let out = bed.d("manager", "service logs --raw big").ok();
-    let mut n = 0;
-    for (i, line) in out.lines().enumerate() {
-        assert_eq!(line, format!("{:06}", i + 1));
-        n = i + 1;
+    for client in Client::BOTH {
+        let out = client.line(&bed, "manager", "service logs --raw big").ok();
+        let mut n = 0;
+        for (i, line) in out.lines().enumerate() {
+            assert_eq!(line, format!("{:06}", i + 1));
+            n = i + 1;
+        }
+        assert_eq!(n, 400_000);
+        let tail = client.line(&bed, "manager", "service logs --raw --tail 3 big").ok();
+        assert_eq!(tail.lines().last(), Some("400000"));
+        assert_eq!(tail.lines().count(), 3);
     }
-    assert_eq!(n, 400_000);
-    let tail = bed.d("manager", "service logs --raw --tail 3 big").ok();
-    assert_eq!(tail.lines().last(), Some("400000"));
-    assert_eq!(tail.lines().count(), 3);
+}
+
+#[test]
+fn a_hundred_megabytes_come_byte_by_byte() {
+    needs!();
+    const LINES: usize = 25_000;
+    let bed = Bed::swarm(80, 2, 1);
+    busybox(&bed);
+    let script =
+        format!("awk 'BEGIN {{ p = sprintf(\"%3991s\", \"\"); for (i = 0; i < {LINES}; i++) printf \"%08d%s\\n\", i, p }}'");
+    create(&bed, "--name big --restart-condition none --constraint node.role==worker", &script);
+    wait("it to end", 2 * LONG, || {
+        let ps = bed.d("manager", "service ps --no-trunc big").out;
+        that(ps.contains("Complete"), ps)
+    });
+    for client in Client::BOTH {
+        let mut command = client.command(&bed, "manager", &["service", "logs", "--raw", "big"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("a client");
+        let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        for i in 0..LINES {
+            line.clear();
+            out.read_line(&mut line).expect("a line");
+            assert!(
+                line.len() == 4000 && line == format!("{i:08}{:3991}\n", ""),
+                "{}: line {i} of {}",
+                client.name(),
+                line.len()
+            );
+        }
+        line.clear();
+        assert_eq!(out.read_line(&mut line).expect("the end"), 0, "{line}");
+        assert!(child.wait().expect("ended").success());
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::{that, wait, web};
 
 use crate::needs;
@@ -58,22 +59,23 @@ fn from_create_to_rm() {
     bed.await_running("manager", "ws", 6, LONG);
 
     // A task that dies is replaced in its slot: killed, and removed by hand.
-    for how in ["kill", "rm -f"] {
+    for (how, client) in ["kill", "rm -f"].into_iter().zip(Client::BOTH) {
         let before = bed.running("manager", "ws");
         let victim =
             before.iter().find(|l| l.node == bed.node_id("worker1")).unwrap_or_else(|| panic!("a task on worker1: {before:?}"));
-        let _ = bed.d("worker1", &format!("{how} {}", victim.container)).ok();
+        let _ = client.line(&bed, "worker1", &format!("{how} {}", victim.container)).ok();
         let after = wait("a replacement", LONG, || {
             let now = bed.running("manager", "ws");
             let ready = now.len() == 6 && now.iter().all(|l| l.id != victim.id);
-            if ready { Ok(now) } else { Err(m("service ps ws").out) }
+            if ready { Ok(now) } else { Err(client.line(&bed, "manager", "service ps ws").out) }
         });
         assert!(after.iter().any(|l| l.slot == victim.slot));
         let kept = before.iter().filter(|l| after.contains(l)).count();
         assert_eq!(kept, 5, "others were touched");
-        let ps = m("service ps --no-trunc --format {{.ID}}|{{.DesiredState}}|{{.CurrentState}} ws").ok();
+        let format = "service ps --no-trunc --format {{.ID}}|{{.DesiredState}}|{{.CurrentState}} ws";
+        let ps = client.line(&bed, "manager", format).ok();
         let old = ps.lines().find(|l| l.starts_with(&victim.id)).unwrap_or_default();
-        assert!(old.contains("|Shutdown|Failed"), "after docker {how}: {old}\n{ps}");
+        assert!(old.contains("|Shutdown|Failed"), "after {} {how}: {old}\n{ps}", client.name());
     }
 
     // Loss of power.
@@ -98,11 +100,12 @@ fn from_create_to_rm() {
     });
     wait("the mesh on the host that came back", Duration::from_secs(10), || web::get(&bed.address("worker2"), 80));
 
-    let pretty = m("service inspect --pretty ws").ok();
+    let [pretty, other] = Client::BOTH.map(|c| c.line(&bed, "manager", "service inspect --pretty ws").ok());
+    assert_eq!(pretty, other);
     for word in ["Name:\t\tws", "Replicas:\t6", "Image:\t\tws:1.0", "PublishedPort = 80", "Endpoint Mode:\tvip"] {
         assert!(pretty.contains(word), "{word} in {pretty}");
     }
-    assert_eq!(m("service rm ws").ok(), "ws");
+    assert_eq!(bed.skep("manager", &["service", "rm", "--wait", "ws"]).ok(), "ws");
     assert_eq!(m("service ls -q").ok(), "");
     wait("no container left, stopped ones included", LONG, || {
         let left: Vec<String> = all.iter().map(|h| bed.docker(h, &["ps", "-aq"]).ok()).collect();

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::{that, wait, web};
 use skep_testkit::images;
 
@@ -181,4 +182,33 @@ fn a_stack_by_skep_itself() {
     bed.await_running("manager", "app_web", 3, LONG);
     let _ = skep("stack rm app").ok();
     assert_eq!(bed.d("manager", "network ls -q --filter label=com.docker.stack.namespace=app").ok(), "");
+}
+
+/// With `--detach=false` a deploy returns when all runs, and its exit code tells when it does not come to that.
+#[test]
+fn a_deploy_that_waits_tells_how_it_ended() {
+    needs!();
+    let bed = Bed::swarm(81, 2, 1);
+    let image = images::busybox().unwrap_or_else(|| panic!("no busybox on this machine"));
+    bed.load(images::archive(&image, "busybox:1.28"));
+    let file = bed.playground.place.data.join("waits.yml");
+    let write = |command: &str| {
+        let update = "update_config: {failure_action: pause, monitor: 1s}";
+        let text = format!(
+            "version: '3.8'\nservices:\n  web:\n    image: busybox:1.28\n    command: {command}\n    stop_grace_period: 0s\n    \
+             deploy: {{replicas: 2, {update}, restart_policy: {{delay: 1s}}}}\n"
+        );
+        std::fs::write(&file, text).expect("written");
+    };
+    for client in Client::BOTH {
+        let stack = format!("by-{}", client.name());
+        let deploy = format!("stack deploy --detach=false --resolve-image never -c {} {stack}", file.display());
+        write("sleep 100000");
+        let _ = client.line(&bed, "manager", &deploy).ok();
+        assert_eq!(bed.running("manager", &format!("{stack}_web")).len(), 2);
+        write("'false'");
+        let failed = client.line(&bed, "manager", &deploy);
+        assert!(failed.code == 1 && failed.err.contains("update paused"), "{failed:?}");
+        let _ = client.line(&bed, "manager", &format!("stack rm {stack}")).ok();
+    }
 }
