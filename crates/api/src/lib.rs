@@ -18,6 +18,8 @@ mod exec;
 mod fields;
 mod files;
 mod filters;
+#[doc(hidden)]
+pub mod fuzz;
 mod health_json;
 mod hijack;
 mod images;

@@ -10,6 +10,8 @@ pub mod app;
 pub mod client;
 pub mod commands;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod grammar;
 pub mod options;
 pub mod output;

@@ -101,6 +101,20 @@ fn send_all(
     }
 }
 
+/// The records of a log that is in memory, for tests and the fuzzer.
+#[doc(hidden)]
+#[must_use]
+pub fn records(log: &[u8], options: &LogOptions) -> Vec<LogRecord> {
+    let mut all = Vec::new();
+    let mut give = |record| {
+        all.push(record);
+        Ok(())
+    };
+    // Memory can always be read.
+    let _ = read_records(&mut BufReader::new(std::io::Cursor::new(log)), options, &mut give);
+    all
+}
+
 /// Reads whole records; an unfinished one at the end is left for the next call.
 fn read_records<R: Read + Seek>(
     reader: &mut BufReader<R>,

@@ -28,12 +28,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("playground", &["types", "netplan", "engine", "linux", "image", "cli"]),
     ("bench", &["types", "state", "plan", "pki", "raft", "wire", "manager", "netplan", "engine", "linux"]),
     ("sim", &["types", "state", "plan", "task", "netplan", "raft", "pki", "wire", "manager", "agent"]),
+    ("fuzz", &["types", "compose", "api", "cli", "engine"]),
     ("xtask", &[]),
 ];
 /// Crates that wire the others together, or test the whole.
 const MAY_USE_ALL: &[&str] = &["skep", "testkit", "e2e"];
 /// Crates that do not ship: only tests, and each other, may use them.
-const NOT_SHIPPED: &[&str] = &["testkit", "e2e", "sim", "bench", "xtask"];
+const NOT_SHIPPED: &[&str] = &["testkit", "e2e", "sim", "bench", "fuzz", "xtask"];
 /// Crates whose decisions must be the same for the same arguments.
 pub(super) const PURE: &[&str] = &["state", "plan", "task", "netplan"];
 /// What they and `types` may use of others' crates: data and its encodings, nothing that reads a clock, draws a number or does I/O.
