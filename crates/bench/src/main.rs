@@ -42,6 +42,9 @@ fn main() -> ExitCode {
         ["net", options @ ..] => net::bench(options),
         #[cfg(feature = "control")]
         ["watch", options @ ..] => watch::run(options),
+        // Started for encrypted networks where the kernel has no WireGuard.
+        #[cfg(feature = "control")]
+        ["wireguard", ..] => return ExitCode::from(u8::from(skep_linux::wireguard::main(&args[1..]) != 0)),
         // Started by the first.
         #[cfg(feature = "control")]
         ["member", dir, number] => member::run(dir.as_ref(), number),

@@ -14,7 +14,7 @@ use skep_types::dataplane::ServiceView;
 use skep_types::spec::Protocol;
 
 use crate::numbers::quantile;
-use world::{Done, Host, PORT, World, overlay, run, underlay};
+use world::{Done, Host, PORT, SEALED, World, overlay, run, sealed, underlay};
 
 /// A published port whose task is on host 1.
 const PUBLISHED: u16 = 8080;
@@ -103,8 +103,8 @@ async fn measure(bench: &Bench) -> Done<()> {
         ports: Vec::new(),
     };
     let services = vec![vip(VIP, vec![overlay(12)])];
-    // 11 serves on host 1, 12 on host 2; 21 and 22 are callers on host 1.
-    let tasks = [(11, 1), (12, 2), (21, 1), (22, 1)];
+    // 11 serves on host 1, 12 on host 2; 21 and 22 are callers on host 1; 31 and 32 the same on the encrypted network.
+    let tasks = [(11, 1), (12, 2), (21, 1), (22, 1), (31, 2), (32, 1)];
     world.tell(&tasks, &services, &[(PUBLISHED, 11)]).await?;
     let direct = PortMap {
         protocol: Protocol::Tcp,
@@ -143,6 +143,19 @@ async fn measure(bench: &Bench) -> Done<()> {
     let vxlan = Way { host: one, ns: Ns::Host, to: (Ipv4Addr::new(10, 99, 0, 2), PORT).into() };
     bench.ratio("overlay between two hosts / bare underlay: bulk TCP", "≥ 0.85", BULK, traffic::bulk, &task, &bare)?;
     bench.ratio("overlay between two hosts / VXLAN by hand: bulk TCP", "≥ 0.95", BULK, traffic::bulk, &task, &vxlan)?;
+
+    // The same way, encrypted.
+    world.task_on((SEALED, sealed(31)), 2, 31, true, Vec::new()).await?;
+    let caller = world.task_on((SEALED, sealed(32)), 1, 32, false, Vec::new()).await?;
+    let encrypted = from(&caller, (sealed(31), PORT).into());
+    bench.ratio(
+        "encrypted overlay / overlay, between two hosts: bulk TCP",
+        "≥ 0.09",
+        BULK,
+        traffic::bulk,
+        &encrypted,
+        &task,
+    )?;
 
     // A thousand services beside.
     let mut many = services.clone();

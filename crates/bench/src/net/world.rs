@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use skep_engine::net::{NetConfig, NetworkManager, NetworkRequest, PortMap, SandboxRequest};
+use skep_engine::net::{NetConfig, NetHost, NetworkManager, NetworkRequest, PortMap, SandboxRequest};
 use skep_linux::net::LinuxNet;
 use skep_netplan::Ns;
 use skep_types::dataplane::{
     DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView, View,
 };
 use skep_types::spec::Protocol;
-use skep_types::{NetworkId, NodeId};
+use skep_types::{Ipv4Net, NetworkId, NodeId};
 
 use super::traffic;
 
@@ -26,6 +26,8 @@ pub(crate) const HOSTS: u8 = 3;
 const CLIENT: u8 = 100;
 /// Network of the tasks.
 pub(crate) const OVERLAY: NetworkId = NetworkId(77);
+/// Network of tasks whose packets are encrypted between hosts.
+pub(crate) const SEALED: NetworkId = NetworkId(78);
 /// Port on which tasks and host programs serve.
 pub(crate) const PORT: u16 = 80;
 
@@ -35,6 +37,10 @@ pub(crate) fn underlay(n: u8) -> Ipv4Addr {
 
 pub(crate) fn overlay(n: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 1, n)
+}
+
+pub(crate) fn sealed(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 2, 1, n)
 }
 
 fn ingress(n: u8) -> Ipv4Addr {
@@ -131,7 +137,8 @@ impl World {
     /// Tells every host the same tasks and services.
     pub(crate) async fn tell(&self, tasks: &[(u8, u8)], services: &[ServiceView], published: &[(u16, u8)]) -> Done<()> {
         for n in 1..=HOSTS {
-            let told = self.host(n)?.manager()?.set_dataplane(node(n), underlay(n), plane(n, tasks, services, published));
+            let plane = self.plane(n, tasks, services, published)?;
+            let told = self.host(n)?.manager()?.set_dataplane(node(n), underlay(n), plane);
             told.await.map_err(|e| format!("host {n}: {e}"))?;
         }
         Ok(())
@@ -139,12 +146,24 @@ impl World {
 
     /// A task's namespace on host `n`, with a server if `serves`.
     pub(crate) async fn task(&self, n: u8, task: u8, serves: bool, ports: Vec<PortMap>) -> Done<Ns> {
+        self.task_on((OVERLAY, overlay(task)), n, task, serves, ports).await
+    }
+
+    /// The same on a network of choice.
+    pub(crate) async fn task_on(
+        &self,
+        (network, address): (NetworkId, Ipv4Addr),
+        n: u8,
+        task: u8,
+        serves: bool,
+        ports: Vec<PortMap>,
+    ) -> Done<Ns> {
         let id: String = format!("{task:064x}").chars().rev().collect();
         let request = SandboxRequest {
             container_id: id.clone(),
             name: format!("task{task}"),
             hostname: format!("task{task}"),
-            networks: vec![NetworkRequest { network: OVERLAY.to_string(), address: Some(overlay(task)), aliases: Vec::new() }],
+            networks: vec![NetworkRequest { network: network.to_string(), address: Some(address), aliases: Vec::new() }],
             ingress_address: Some(ingress(task)),
             ingress_ports: vec![(Protocol::Tcp, PORT)],
             ports,
@@ -158,51 +177,68 @@ impl World {
         }
         Ok(ns)
     }
-}
 
-fn plane(own: u8, tasks: &[(u8, u8)], services: &[ServiceView], published: &[(u16, u8)]) -> DataPlane {
-    let peer = |n| Peer { node: node(n), addr: underlay(n), ingress_addr: ingress(n), wireguard: None };
-    let endpoint = |t: &(u8, u8)| OverlayEndpoint {
-        addr: overlay(t.0),
-        node: node(t.1),
-        task_name: format!("web.{}.x", t.0),
-        container: None,
-        aliases: Vec::new(),
-    };
-    let at =
-        |task: u8| tasks.iter().filter(move |t| t.0 == task).map(|t| IngressBackend { addr: ingress(t.0), node: node(t.1) });
-    let port = |(published, task): &(u16, u8)| IngressPort {
-        protocol: Protocol::Tcp,
-        published: *published,
-        target: PORT,
-        backends: at(*task).collect(),
-        host_ip: None,
-        prefer_local: false,
-    };
-    DataPlane {
-        node: Some(node(own)),
-        addr: Some(underlay(own)),
-        ingress_addr: Some(ingress(own)),
-        data_path_port: 4789,
-        peers: (1..=HOSTS).filter(|n| *n != own).map(peer).collect(),
-        networks: vec![View::new(OverlayView {
+    fn plane(&self, own: u8, tasks: &[(u8, u8)], services: &[ServiceView], published: &[(u16, u8)]) -> Done<DataPlane> {
+        let mut peers = Vec::new();
+        for n in (1..=HOSTS).filter(|n| *n != own) {
+            let key = self.host(n)?.net.wireguard_key().map_err(|e| e.to_string())?;
+            peers.push(Peer { node: node(n), addr: underlay(n), ingress_addr: ingress(n), wireguard: Some(key) });
+        }
+        let endpoint = |addr: Ipv4Addr, t: &(u8, u8)| OverlayEndpoint {
+            addr,
+            node: node(t.1),
+            task_name: format!("web.{}.x", t.0),
+            container: None,
+            aliases: Vec::new(),
+        };
+        let at = |task: u8| {
+            tasks.iter().filter(move |t| t.0 == task).map(|t| IngressBackend { addr: ingress(t.0), node: node(t.1) })
+        };
+        let port = |(published, task): &(u16, u8)| IngressPort {
+            protocol: Protocol::Tcp,
+            published: *published,
+            target: PORT,
+            backends: at(*task).collect(),
+            host_ip: None,
+            prefer_local: false,
+        };
+        let open = OverlayView {
             id: OVERLAY,
             name: "net".to_owned(),
             vni: 4097,
-            subnet: skep_types::Ipv4Net::new(Ipv4Addr::new(10, 0, 0, 0), 16),
+            subnet: Ipv4Net::new(Ipv4Addr::new(10, 0, 0, 0), 16),
             gateway: Ipv4Addr::new(10, 0, 0, 1),
             internal: false,
             encrypted: false,
             mtu: None,
-            endpoints: tasks.iter().map(endpoint).collect(),
+            endpoints: tasks.iter().map(|t| endpoint(overlay(t.0), t)).collect(),
             services: services.to_vec(),
-        })],
-        ingress: Some(View::new(IngressView {
-            vni: 4096,
-            subnet: skep_types::Ipv4Net::new(Ipv4Addr::new(10, 255, 0, 0), 24),
-            ports: published.iter().map(port).collect(),
-        })),
-        ..DataPlane::default()
+        };
+        let encrypted = OverlayView {
+            id: SEALED,
+            name: "sealed".to_owned(),
+            vni: 4098,
+            subnet: Ipv4Net::new(Ipv4Addr::new(10, 2, 0, 0), 16),
+            gateway: Ipv4Addr::new(10, 2, 0, 1),
+            encrypted: true,
+            endpoints: tasks.iter().map(|t| endpoint(sealed(t.0), t)).collect(),
+            services: Vec::new(),
+            ..open.clone()
+        };
+        Ok(DataPlane {
+            node: Some(node(own)),
+            addr: Some(underlay(own)),
+            ingress_addr: Some(ingress(own)),
+            data_path_port: 4789,
+            peers,
+            networks: vec![View::new(open), View::new(encrypted)],
+            ingress: Some(View::new(IngressView {
+                vni: 4096,
+                subnet: Ipv4Net::new(Ipv4Addr::new(10, 255, 0, 0), 24),
+                ports: published.iter().map(port).collect(),
+            })),
+            ..DataPlane::default()
+        })
     }
 }
 
@@ -210,6 +246,8 @@ impl Drop for World {
     fn drop(&mut self) {
         self.hosts.clear();
         for n in (1..=HOSTS).chain([CLIENT]).map(|n| n.to_string()).chain(["u".to_owned()]) {
+            // with it ends whatever carries it
+            let _ = run("ip", &format!("-n {}-{n} link del skwg", self.prefix));
             let _ = run("ip", &format!("netns del {}-{n}", self.prefix));
         }
         unpin(&self.dir);
