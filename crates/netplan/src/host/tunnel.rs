@@ -84,6 +84,7 @@ mod tests {
             gateway: Ipv4Addr::new(10, 0, 1, 1),
             internal: false,
             encrypted,
+            mtu: None,
             endpoints: Vec::new(),
             services: Vec::new(),
         };
