@@ -8,7 +8,7 @@ pub fn filters(text: &str) {
     let known = ["name", "label", "label!", "dangling", "until"];
     if let Ok(filters) = Filters::parse(Some(text), &known) {
         let labels = [("a".to_owned(), "b".to_owned())].into();
-        let _ = (filters.any("name", |n| n == "web"), filters.labels("label", &labels), filters.lacks("label!", &labels));
+        let _ = (filters.any("name", |n| n == "web"), filters.labels("label", &labels), filters.labels("label!", &labels));
         let _ = filters.flag("dangling");
     }
 }

@@ -36,6 +36,7 @@ fn link_words(link: &SeenLink) -> String {
         LinkKind::Veth { .. } => "veth".to_owned(),
         LinkKind::Child { kind, .. } => format!("{kind:?}").to_lowercase(),
         LinkKind::Vlan { parent, id } => format!("vlan {id} of {parent}"),
+        LinkKind::WireGuard { .. } => "wireguard".to_owned(),
         LinkKind::Given => "link".to_owned(),
     };
     let port = link.master.as_ref().map(|m| format!(", port of {m}")).unwrap_or_default();
