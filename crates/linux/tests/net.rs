@@ -356,7 +356,7 @@ fn at(network: &str, address: &str) -> NetworkRequest {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn macvlan_containers_are_neighbours_of_the_lan() {
     let world = World::new("d", 2);
-    let mut hosts = vec![Host::open(&world, 1, false).await, Host::open(&world, 2, false).await];
+    let mut hosts = [Host::open(&world, 1, false).await, Host::open(&world, 2, false).await];
     let lan = |mode| LocalNetworkSpec {
         subnet: Some("192.168.77.0/24".parse().unwrap()),
         gateway: Some(world.client_addr()),

@@ -136,6 +136,17 @@ impl Socket {
         Ok(Self { fd, seq: 0 })
     }
 
+    /// Has the kernel heed what a dump asks for (since 4.20), instead of telling everything.
+    #[allow(unsafe_code)]
+    pub(super) fn strict(&self) -> io::Result<()> {
+        let on: libc::c_int = 1;
+        let len = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
+        let (level, option) = (libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK);
+        // SAFETY: the value is a number of the given length, and lives until the call returns.
+        let done = unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, option, (&raw const on).cast(), len) };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// Opens a socket that gets the events of some groups, in the calling thread's namespace.
     pub(crate) fn listening(protocol: SockProtocol, groups: u32) -> io::Result<Self> {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;

@@ -31,8 +31,14 @@ pub(super) fn seen(wanted: &NetnsState) -> io::Result<Seen> {
     let mut out = Seen::default();
     let names = links(&mut route, &mut out)?;
     addresses(&mut route, &names, &mut out)?;
-    routes(&mut route, &names, &mut out)?;
+    rules(&mut route, &mut out)?;
     neighbours(&mut route, &names, &mut out)?;
+    // Only the tables that are wanted: a router's main one may have a million routes.
+    route.strict()?;
+    let tables: BTreeSet<u32> = wanted.routes.iter().map(|r| r.table).collect();
+    for table in tables {
+        routes(&mut route, table, &names, &mut out)?;
+    }
     for key in wanted.sysctls.keys() {
         // One that does not exist is passed over, as when it is written.
         let value = fs::read_to_string(format!("/proc/sys/{key}")).ok();
@@ -94,8 +100,18 @@ fn addresses(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Seen)
     Ok(())
 }
 
-fn routes(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Seen) -> io::Result<()> {
-    for body in socket.dump_whole(|| Msg::new(GETROUTE, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))? {
+fn routes(socket: &mut Socket, table: u32, names: &BTreeMap<u32, String>, out: &mut Seen) -> io::Result<()> {
+    let make = || {
+        let mut msg = Msg::new(GETROUTE, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        msg.u32(15, table);
+        msg
+    };
+    let bodies = match socket.dump_whole(make) {
+        // There is no such table.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other?,
+    };
+    for body in bodies {
         let fields = attrs(&body, 12);
         let Some(dev) = find(&fields, 4).and_then(|index| names.get(&word(index, 0))) else { continue };
         if body.get(7) != Some(&RTN_UNICAST) {
@@ -110,6 +126,10 @@ fn routes(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Seen) ->
             onlink: word(&body, 8) & RTNH_F_ONLINK != 0,
         });
     }
+    Ok(())
+}
+
+fn rules(socket: &mut Socket, out: &mut Seen) -> io::Result<()> {
     for body in socket.dump_whole(|| Msg::new(GETRULE, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))? {
         let fields = attrs(&body, 12);
         let number = |kind| find(&fields, kind).map(|b| word(b, 0));
