@@ -28,7 +28,7 @@ pub struct Member {
     /// What the managers last said.
     pub plane: DataPlane,
     /// Mesh addresses of tasks that once took requests, with their nodes: their held connections still need a way. At most as many
-    /// as the ingress network has addresses; an address that is given anew, or whose node is gone, leaves.
+    /// as the ingress network has addresses; an address that is given anew, or whose node or network is gone, leaves.
     pub drained: BTreeMap<Ipv4Addr, NodeId>,
 }
 
@@ -42,8 +42,10 @@ impl Member {
         for backend in ports.flat_map(|port| &port.backends) {
             self.drained.remove(&backend.addr);
         }
+        // Those of a mesh that was replaced lead nowhere.
+        let mesh = self.plane.ingress.as_ref().map(|view| view.subnet);
         let peers = &self.plane.peers;
-        self.drained.retain(|_, node| peers.iter().any(|p| p.node == *node));
+        self.drained.retain(|addr, node| mesh.is_some_and(|m| m.contains(*addr)) && peers.iter().any(|p| p.node == *node));
     }
 }
 

@@ -182,6 +182,13 @@ fn the_ingress_network_is_replaced() {
     bed.await_running("manager", "second", 3, LONG);
     for host in ALL {
         wait("the page by the new mesh", SOON, || web::get(&bed.address(host), 8080));
+        // The nodes themselves have new addresses in it.
+        wait("the new mesh alone", SOON, || {
+            let all = tables::dump(&bed, host)?["Spaces"][0]["Neighbours"].clone();
+            let meshed: Vec<String> = all.as_object().into_iter().flatten().map(|(k, _)| k.clone()).collect();
+            let meshed: Vec<&String> = meshed.iter().filter(|k| k.ends_with(" sking") && !k.starts_with("169.254.")).collect();
+            that(meshed.len() >= 4 && meshed.iter().all(|k| k.starts_with("10.77.")), format!("{meshed:?}"))
+        });
     }
     tables::await_equal(&bed, &ALL, "manager", LONG);
 }
