@@ -33,14 +33,12 @@ impl Reference {
     /// Docker's text for what is wrong.
     pub fn parse(text: &str) -> Result<Self, InvalidReference> {
         let bad = || InvalidReference("invalid reference format".to_owned());
-        if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if is_id(text) {
             let why = format!("invalid repository name ({text}), cannot specify 64-byte hexadecimal strings");
             return Err(InvalidReference(why));
         }
         let (registry, rest) = match text.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" || first != first.to_lowercase() => {
-                (if first == "index.docker.io" { HUB } else { first }, rest)
-            }
+            Some((first, rest)) if names_registry(first) => (if first == "index.docker.io" { HUB } else { first }, rest),
             _ => (HUB, text),
         };
         let (rest, digest) = match rest.split_once('@') {
@@ -112,12 +110,24 @@ impl fmt::Display for Reference {
     }
 }
 
-/// A full name as users write it.
+/// A full name as users write it, as short as it can be without meaning another.
 #[must_use]
 pub fn familiar(name: &str) -> &str {
-    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let short = name.strip_prefix("docker.io/").unwrap_or(name);
     // `library/x/y` is someone's path, not an official image
-    name.strip_prefix("library/").filter(|rest| !rest.contains('/')).unwrap_or(name)
+    let short = short.strip_prefix("library/").filter(|rest| !rest.contains('/')).unwrap_or(short);
+    let other = is_id(short) || short.split_once('/').is_some_and(|(first, _)| names_registry(first));
+    if other { name } else { short }
+}
+
+/// Whether what stands before the first slash of a name is a registry.
+fn names_registry(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost" || first != first.to_lowercase()
+}
+
+/// What is taken for an image's id.
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn valid_registry(text: &str) -> bool {
@@ -169,6 +179,9 @@ mod tests {
             ("nginx:1.25", "docker.io/library/nginx", "nginx:1.25"),
             ("me/app", "docker.io/me/app", "me/app"),
             ("docker.io/nginx", "docker.io/library/nginx", "nginx"),
+            // Found by the fuzzer: shorter, it would name a registry.
+            ("docker.io/a.b/c:1", "docker.io/a.b/c", "docker.io/a.b/c:1"),
+            ("docker.io/localhost/x", "docker.io/localhost/x", "docker.io/localhost/x"),
             ("localhost/x", "localhost/x", "localhost/x"),
             ("127.0.0.1:5000/a/b-c__d.e:v_1.0", "127.0.0.1:5000/a/b-c__d.e", "127.0.0.1:5000/a/b-c__d.e:v_1.0"),
             ("[::1]:5000/x", "[::1]:5000/x", "[::1]:5000/x"),
