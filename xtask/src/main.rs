@@ -1,7 +1,8 @@
-//! Chores of the house: `cargo xtask house`, `test`, `fuzz`, `sim`, `chaos`, `mutants`, and `bench swarm`, `stack`, `control`, `net` and `plan`.
+//! Chores of the house: `cargo xtask house`, `test`, `commands`, `fuzz`, `sim`, `chaos`, `mutants`, and `bench swarm`, `stack`, `control`, `net` and `plan`.
 
 mod bench;
 mod chaos;
+mod commands;
 mod fuzz;
 mod house;
 mod mutants;
@@ -30,13 +31,15 @@ fn main() -> ExitCode {
         ["chaos", words @ ..] => chaos::run(words),
         ["bench", "net", options @ ..] => bench::run_net(options),
         ["bench", "plan", options @ ..] => bench::run_plan(options),
+        ["commands"] => commands::run(),
         ["fuzz", words @ ..] => fuzz::run(words),
         ["mutants", words @ ..] => mutants::run(words),
         ["sim", options @ ..] => sim::run(options),
         ["bench", "swarm", options @ ..] => bench::run(bench::Script::Swarm, options),
         ["bench", "stack", options @ ..] => bench::run(bench::Script::Stack, options),
         _ => Err(format!(
-            "{USAGE}{}{}{}{}{}",
+            "{USAGE}{}{}{}{}{}{}",
+            commands::USAGE,
             fuzz::USAGE,
             sim::USAGE,
             mutants::USAGE,

@@ -20,6 +20,11 @@ pub(crate) fn run_with(extra: &[&str], environment: &[(&str, &str)]) -> Result<E
     }
     let workspace = Workspace::read()?;
     let binary = build(&workspace, "skep", Profile::Debug)?;
+    let typed = workspace.target.join("typed");
+    if extra.is_empty() {
+        // A run of all tests says what works, not those before it; there may have been none.
+        let _ = std::fs::remove_file(&typed);
+    }
     // Only root's tests make hosts.
     let _turn = packages::is_root().then(Turn::take).transpose()?;
     let status = cargo()
@@ -27,6 +32,7 @@ pub(crate) fn run_with(extra: &[&str], environment: &[(&str, &str)]) -> Result<E
         .args(extra)
         .current_dir(&workspace.root)
         .env("SKEP_BIN", binary)
+        .env("SKEP_TYPED", &typed)
         .envs(environment.iter().copied())
         .status()
         .map_err(|e| format!("run cargo nextest: {e}"))?;

@@ -50,6 +50,9 @@ impl Run {
     pub fn of(command: &mut Command) -> Self {
         let text = format!("{command:?}");
         let done = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("run {text}: {e}"));
+        if done.status.success() {
+            skep_testkit::typed::note(command);
+        }
         Self {
             command: text,
             code: done.status.code().unwrap_or(-1),

@@ -68,6 +68,9 @@ fn run(name: &str, command: &mut Command, socket: &Path, args: &[&str]) -> Outpu
         .output()
         .unwrap_or_else(|e| panic!("run {name} {}: {e}", args.join(" ")));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    if done.status.success() {
+        crate::typed::note_words(name, &args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>());
+    }
     Output {
         args: args.join(" "),
         status: done.status.code().unwrap_or(-1),

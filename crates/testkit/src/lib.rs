@@ -10,6 +10,7 @@ pub mod http;
 pub mod images;
 pub mod linear;
 pub mod registry;
+pub mod typed;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
