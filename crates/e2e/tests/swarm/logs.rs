@@ -195,7 +195,7 @@ fn a_large_log_comes_whole() {
 fn a_hundred_megabytes_come_byte_by_byte() {
     needs!();
     const LINES: usize = 25_000;
-    let bed = Bed::swarm(80, 2, 1);
+    let bed = Bed::swarm(126, 2, 1);
     busybox(&bed);
     let script =
         format!("awk 'BEGIN {{ p = sprintf(\"%3991s\", \"\"); for (i = 0; i < {LINES}; i++) printf \"%08d%s\\n\", i, p }}'");

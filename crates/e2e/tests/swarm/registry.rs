@@ -76,7 +76,7 @@ fn fed(bed: &Bed, client: Client, args: &[&str], input: &str) -> Run {
 #[test]
 fn a_registry_with_a_password_and_archives_without_one() {
     needs!();
-    let number = 79;
+    let number = 128;
     let registry = format!("10.89.{number}.1:5000");
     let bed = Bed::bare(number, 2, &["--insecure-registry".to_owned(), registry.clone()]);
     bed.form(1);

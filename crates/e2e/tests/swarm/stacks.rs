@@ -188,7 +188,7 @@ fn a_stack_by_skep_itself() {
 #[test]
 fn a_deploy_that_waits_tells_how_it_ended() {
     needs!();
-    let bed = Bed::swarm(81, 2, 1);
+    let bed = Bed::swarm(127, 2, 1);
     let image = images::busybox().unwrap_or_else(|| panic!("no busybox on this machine"));
     bed.load(images::archive(&image, "busybox:1.28"));
     let file = bed.playground.place.data.join("waits.yml");
