@@ -148,7 +148,11 @@ fn features(l: &Looked, out: &mut Out) {
         out.add(Level::Fault, "kernel", lacks("the egress hook of nftables", so));
     }
     if !l.features.wireguard {
-        out.add(Level::Note, "kernel", lacks("WireGuard", "a process of Skep's carries encrypted networks, at a fraction of the speed"));
+        out.add(
+            Level::Note,
+            "kernel",
+            lacks("WireGuard", "a process of Skep's carries encrypted networks, at a fraction of the speed"),
+        );
     }
     if !l.features.sctp {
         out.add(Level::Note, "kernel", lacks("SCTP", "programs that use it cannot run in containers here"));

@@ -29,9 +29,9 @@ use nix::sys::socket::SockProtocol;
 use skep_engine::net::{Found, NetError, NetHost, TableWatch};
 use skep_netplan::doctor::{Features, Stranger};
 use skep_netplan::drift::Seen;
+use skep_netplan::host::tunnel;
 use skep_netplan::nft::NftOp;
 use skep_netplan::state::{Link, LinkKind};
-use skep_netplan::host::tunnel;
 use skep_netplan::{Mac, NetnsState, Ns, Step};
 use skep_types::wireguard::PublicKey;
 
@@ -73,7 +73,13 @@ impl LinuxNet {
     /// The directory cannot be made.
     pub fn with_host(host: File, dir: PathBuf) -> Result<Self, NetError> {
         let wireguard = WireGuard::new(dir.with_file_name("wireguard"));
-        Ok(Self { spaces: Namespaces::open(host, dir)?, sessions: Mutex::default(), wireguard, port: AtomicU16::new(0), features: OnceLock::new() })
+        Ok(Self {
+            spaces: Namespaces::open(host, dir)?,
+            sessions: Mutex::default(),
+            wireguard,
+            port: AtomicU16::new(0),
+            features: OnceLock::new(),
+        })
     }
 
     /// Runs `work` on a short-lived thread inside a namespace.

@@ -9,8 +9,7 @@ use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use skep_netplan::state::{
-    Address, ChildKind, FdbEntry, IpvlanFlag, IpvlanMode, Link, LinkKind, Mac, MacvlanMode, PortMode, Route,
-    Rule, Selector,
+    Address, ChildKind, FdbEntry, IpvlanFlag, IpvlanMode, Link, LinkKind, Mac, MacvlanMode, PortMode, Route, Rule, Selector,
 };
 
 use super::msg::{ACK, CREATE, EXCL, Msg, REPLACE, Socket};

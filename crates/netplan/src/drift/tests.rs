@@ -21,6 +21,7 @@ fn seen(state: &NetnsState) -> Seen {
         routes: state.routes.clone(),
         rules: state.rules.clone(),
         neighbours: state.neighbours.clone(),
+        wireguard: state.wireguard.clone(),
         fdb: state.fdb.clone(),
         sysctls: state.sysctls.clone(),
         tables: state.tables.clone(),

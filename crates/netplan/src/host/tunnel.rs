@@ -103,6 +103,7 @@ mod tests {
             net: Ipv4Net::new(Ipv4Addr::new(10, 0, 1, 3), 24),
             gateway: None,
             mtu: 1390,
+            direct: false,
         };
         let container = Container {
             ns: Ns::Sandbox("c".to_owned()),
@@ -113,7 +114,7 @@ mod tests {
             dns_port: None,
         };
         let member = Member { node: NodeId(1), addr, mtu: 1500, plane, drained: Default::default() };
-        Facts { member: Some(member), bridges: Vec::new(), containers: vec![container] }
+        Facts { member: Some(member), containers: vec![container], ..Facts::default() }
     }
 
     fn apply(applied: &mut NetnsState, wanted: &NetnsState) -> Vec<Step> {
