@@ -220,7 +220,7 @@ fn bad_input_is_refused_and_changes_nothing() {
         (&["rmi", "busybox"], 1, "is using its referenced image"),
         (&["volume", "inspect", "nosuch"], 1, "get nosuch: no such volume"),
         (&["network", "rm", "bridge"], 1, "bridge is a pre-defined network and cannot be removed"),
-        (&["network", "create", "-d", "macvlan", "x"], 1, "is not built yet"),
+        (&["network", "create", "-d", "macvlan", "-o", "macvlan_mode=sideways", "x"], 1, "sideways"),
         (&["cp", "taken:/nosuch", "-"], 1, "Could not find the file /nosuch in container taken"),
         (&["service", "ls"], 1, "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\""),
         (&["swarm", "leave"], 1, "This node is not part of a swarm"),

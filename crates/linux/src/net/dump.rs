@@ -28,7 +28,7 @@ pub(super) fn found(socket: &mut Socket) -> io::Result<Found> {
         names.insert(word(&body, 4), name.clone());
         mtus.extend(find(&attrs, 4).map(|mtu| (word(&body, 4), word(mtu, 0))));
         let mac = find(&attrs, 1).and_then(|b| b.try_into().ok()).map(Mac);
-        let kind = find(&attrs, 18).map_or(LinkKind::Given, |info| kind(info));
+        let kind = find(&attrs, 18).map_or(LinkKind::Given, kind);
         out.links.insert(name, (kind, mac));
     }
     for body in socket.dump(Msg::new(GETADDR, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0]))? {
