@@ -115,10 +115,6 @@ fn needs_a_look(old: Option<&Task>, new: Option<&Task>) -> bool {
     let runs = |t: &Task| t.status.state == TaskState::Running;
     // An update may give up on a task that finds no node.
     let waits = |t: &Task| t.status.state < TaskState::Assigned && t.status.err.is_some();
-    // Only a plan gives a task up, and it has done then what follows: the rest follows from its end.
-    if old.is_some_and(|o| o.is_wanted() && !new.is_wanted() && o.status == new.status) {
-        return false;
-    }
     (waits(new) && !old.is_some_and(waits))
         || new.status.state.is_terminal()
         || !new.is_wanted()
