@@ -204,6 +204,15 @@ fn a_udp_flow_finds_another_task_when_its_own_goes() {
             });
         }
     }
+    // One that was refused because there was no task finds the next one, without a pause in its questions.
+    let _ = bed.d("manager", "service scale -d ws=0").ok();
+    for flow in &flows {
+        wait("the flow to be refused", LONG, || that(ask(flow).is_err_and(|e| e.contains("refused")), "answered"));
+    }
+    let _ = bed.d("manager", "service scale -d ws=3").ok();
+    for flow in &flows {
+        wait("the flow to be answered again", LONG, || ask(flow));
+    }
     tables::await_equal(&bed, &ALL, "manager", LONG);
 }
 

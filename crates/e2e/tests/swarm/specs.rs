@@ -47,7 +47,7 @@ fn wrong() -> Vec<Case> {
             "Labels",
             json!({"skep.restart": "5m"}),
             400,
-            "!label skep.restart is no option of a service: those that begin with skep. are skep.restart.backoff, skep.update.deadline",
+            "!label skep.restart is no option of a service: those that begin with skep. are skep.mesh.prefer, skep.restart.backoff, skep.update.deadline",
         ),
         ("TaskTemplate.ContainerSpec.Privileges.AppArmor.Mode", json!("mine"), 400, "!invalid AppArmor mode: \"mine\""),
         (

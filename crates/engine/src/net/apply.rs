@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use skep_netplan::facts::{Attach, Facts};
 use skep_netplan::nft::Datum;
+use skep_netplan::nft::rule::UDP;
 use skep_netplan::{NetnsState, Ns, Step, absorb, diff, host, overlay, sandbox};
 
 use super::core::{Core, overlay_ns};
@@ -81,7 +82,7 @@ impl Core {
         if steps.is_empty() {
             return;
         }
-        let before = targets(applied);
+        let (before, closed) = (targets(applied), udp_ports(applied));
         for (step, result) in steps.iter().zip(self.host.apply(ns, &steps)) {
             match result {
                 Ok(()) => absorb(applied, step),
@@ -90,8 +91,9 @@ impl Core {
         }
         // map first, then flows: a flow made between the two would keep the old backend
         let gone: Vec<Ipv4Addr> = before.difference(&targets(applied)).copied().collect();
-        if !gone.is_empty() {
-            errors.extend(self.host.forget_flows(ns, &gone).err());
+        let opened: BTreeSet<u16> = udp_ports(applied).difference(&closed).copied().collect();
+        if !gone.is_empty() || !opened.is_empty() {
+            errors.extend(self.host.forget_flows(ns, &gone, &opened).err());
         }
     }
 
@@ -160,6 +162,17 @@ fn ours(name: &str) -> bool {
     let pair = name.strip_prefix('v').and_then(|rest| rest.get(1..)).is_some_and(|id| hex(id, 12));
     let bridge = name.strip_prefix("br-").or(name.strip_prefix("dm-")).is_some_and(|id| hex(id, 12));
     pair || bridge || matches!(name, "docker0" | "docker_gwbridge" | host::MESH | host::tunnel::LINK)
+}
+
+/// UDP ports that lead somewhere: the last two fields of their maps' keys are protocol and port.
+fn udp_ports(state: &NetnsState) -> BTreeSet<u16> {
+    let maps = ["pub", "pubone", "hostany", "hostone"];
+    let sets = state.tables.values().flat_map(|t| maps.iter().filter_map(|name| t.sets.get(*name)));
+    let port = |key: &Vec<u8>| match key.get(key.len().checked_sub(8)?..)? {
+        [UDP, _, _, _, high, low, ..] => Some(u16::from_be_bytes([*high, *low])),
+        _ => None,
+    };
+    sets.flat_map(|set| set.elements.keys()).filter_map(port).collect()
 }
 
 /// Addresses that destinations are changed to.

@@ -125,10 +125,10 @@ pub trait NetHost: Send + Sync {
         size: u32,
     ) -> Result<BTreeSet<Ipv4Addr>, NetError>;
 
-    /// Forgets UDP flows, and TCP connections that were never answered, whose destination was changed to one of these addresses;
-    /// the number forgotten.
+    /// Forgets UDP flows, and TCP connections that were never answered, whose destination was changed to one of these addresses, and
+    /// UDP flows to one of these ports that were left as they are, since the port led nowhere; the number forgotten.
     ///
     /// # Errors
     /// The failed system call.
-    fn forget_flows(&self, ns: &Ns, targets: &[Ipv4Addr]) -> Result<usize, NetError>;
+    fn forget_flows(&self, ns: &Ns, targets: &[Ipv4Addr], opened: &BTreeSet<u16>) -> Result<usize, NetError>;
 }

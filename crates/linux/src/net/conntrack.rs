@@ -1,5 +1,6 @@
 //! Forgetting flows: a UDP flow keeps its old backend until its conntrack entry goes, and so does a TCP connection that was never
-//! answered: its client asks again, and may be sent to another one then.
+//! answered: its client asks again, and may be sent to another one then. A UDP flow that was made while its port led nowhere leads
+//! nowhere for as long as its client goes on asking.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,11 +19,14 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// `IPS_SEEN_REPLY`.
 const ANSWERED: u32 = 2;
+/// `IPS_SRC_NAT`.
+const SNAT: u32 = 16;
 /// `IPS_DST_NAT`.
 const DNAT: u32 = 32;
 
-/// Deletes UDP flows and unanswered TCP connections whose destination was changed to one of the addresses; how many.
-pub(super) fn forget(socket: &mut Socket, targets: &[Ipv4Addr]) -> io::Result<usize> {
+/// Deletes UDP flows and unanswered TCP connections whose destination was changed to one of the addresses, and UDP flows to one
+/// of the ports that were changed in no way; how many.
+pub(super) fn forget(socket: &mut Socket, targets: &[Ipv4Addr], opened: &BTreeSet<u16>) -> io::Result<usize> {
     let targets: BTreeSet<_> = targets.iter().collect();
     let mut gone = 0;
     // filtered here, not by the kernel: deletion with a filter needs a recent one
@@ -32,7 +36,9 @@ pub(super) fn forget(socket: &mut Socket, targets: &[Ipv4Addr]) -> io::Result<us
         let status = find(&fields, STATUS).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes);
         let Some((source, proto)) = source(reply) else { continue };
         let loose = proto == UDP || (proto == TCP && status & ANSWERED == 0);
-        if !loose || status & DNAT == 0 || !targets.contains(&source) {
+        let stale = loose && status & DNAT != 0 && targets.contains(&source);
+        let nowhere = proto == UDP && status & (SNAT | DNAT) == 0 && port(orig).is_some_and(|p| opened.contains(&p));
+        if !stale && !nowhere {
             continue;
         }
         let mut msg = Msg::new(DELETE, ACK).raw(&AF_INET_MSG);
@@ -55,4 +61,11 @@ fn source(tuple: &[u8]) -> Option<(Ipv4Addr, u8)> {
     let proto = attrs(find(&tuple, 2)?, 0);
     let source = <[u8; 4]>::try_from(find(&addresses, 1)?).ok()?;
     Some((Ipv4Addr::from(source), *find(&proto, 1)?.first()?))
+}
+
+/// Where a tuple goes to.
+fn port(tuple: &[u8]) -> Option<u16> {
+    let tuple = attrs(tuple, 0);
+    let proto = attrs(find(&tuple, 2)?, 0);
+    find(&proto, 3)?.try_into().ok().map(u16::from_be_bytes)
 }

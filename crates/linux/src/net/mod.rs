@@ -347,8 +347,8 @@ impl NetHost for LinuxNet {
         self.spaces.run(&Ns::Host, || ask::ask(dev, own, peers, size)).map_err(|e| NetError::host("ask other nodes on", dev, e))
     }
 
-    fn forget_flows(&self, ns: &Ns, targets: &[Ipv4Addr]) -> Result<usize, NetError> {
-        let gone = self.session(ns).and_then(|session| conntrack::forget(&mut lock(&session).nft, targets));
+    fn forget_flows(&self, ns: &Ns, targets: &[Ipv4Addr], opened: &BTreeSet<u16>) -> Result<usize, NetError> {
+        let gone = self.session(ns).and_then(|session| conntrack::forget(&mut lock(&session).nft, targets, opened));
         gone.map_err(|e| NetError::host("forget flows of", ns.to_string(), e))
     }
 }
