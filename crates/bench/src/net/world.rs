@@ -26,8 +26,8 @@ pub(crate) const HOSTS: u8 = 3;
 const CLIENT: u8 = 100;
 /// Network of the tasks.
 pub(crate) const OVERLAY: NetworkId = NetworkId(77);
-/// Network of tasks whose packets are encrypted between hosts.
-pub(crate) const SEALED: NetworkId = NetworkId(78);
+/// Network of tasks whose packets are encrypted between hosts. A namespace is called by the first digits of its network.
+pub(crate) const SEALED: NetworkId = NetworkId(78 << 100);
 /// Port on which tasks and host programs serve.
 pub(crate) const PORT: u16 = 80;
 

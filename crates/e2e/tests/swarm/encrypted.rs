@@ -147,8 +147,8 @@ fn what_is_sent_on_an_encrypted_network_is_read_and_said_by_its_members_only() {
         assert!(carriers(&bed, host).len() <= 1, "the new daemon took over what there was");
     }
     // A process that carries the link and dies takes it along: nothing passes in plain, and soon there is another one.
-    let carriers = carriers(&bed, "worker1");
-    for pid in &carriers {
+    let processes = carriers(&bed, "worker1");
+    for pid in &processes {
         let _ = rustix::process::kill_process(*pid, rustix::process::Signal::KILL);
     }
     heard("the link made anew", &mouth, to, &ear, "anew");
@@ -170,6 +170,7 @@ fn what_is_sent_on_an_encrypted_network_is_read_and_said_by_its_members_only() {
             let links = on(&bed, host, "ip -br link").out;
             that(!links.contains("skwg"), links)
         });
+        wait(&format!("what carried it on {host} to end"), SOON, || that(carriers(&bed, host).is_empty(), "it runs"));
         let rules = on(&bed, host, "ip rule").out;
         assert!(!rules.contains("4791"), "{rules}");
     }

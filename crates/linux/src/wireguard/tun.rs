@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use gotatun::packet::{Ip, Packet, PacketBufPool};
 use gotatun::tun::{IpRecv, IpSend, MtuWatcher};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
@@ -91,7 +92,8 @@ impl IpRecv for Tun {
             match self.read_into(pool) {
                 Ok(packet) => out.extend(packet.try_into_ip().ok()),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock && out.is_empty() => {
-                    self.file.readable().await?.clear_ready();
+                    // A device that somebody deleted is an error, and nothing to read.
+                    self.file.ready(Interest::READABLE | Interest::ERROR).await?.clear_ready();
                     continue;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
