@@ -46,21 +46,32 @@ pub(crate) struct Layers<'a> {
     pub(crate) rootfs: &'a Path,
 }
 
-/// One layer a call on kernels from 6.5 on, where the length of the list has no limit; older ones take one option string.
+/// One layer a call on kernels from 6.5 on, where the length of the list has no limit; older ones take one option string of a page.
 pub(crate) fn overlay(config: &Layers<'_>) -> Result<(), rustix::io::Errno> {
+    match by_layers(config) {
+        // Older kernels take any option, and refuse it when the mount is made.
+        Err(rustix::io::Errno::INVAL) => by_one_string(config),
+        other => other,
+    }
+}
+
+fn by_layers(config: &Layers<'_>) -> Result<(), rustix::io::Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let modern = config.lower.iter().all(|l| fsconfig_set_string(&context, "lowerdir+", l.as_os_str()).is_ok());
-    if !modern {
-        let lower = config.lower.iter().map(|l| l.display().to_string()).collect::<Vec<_>>().join(":");
-        let data = format!("lowerdir={lower},upperdir={},workdir={}", config.upper.display(), config.work.display());
-        let data = std::ffi::CString::new(data).map_err(|_| rustix::io::Errno::INVAL)?;
-        return mount("overlay", config.rootfs, "overlay", MountFlags::empty(), Some(data.as_c_str()));
+    for layer in config.lower {
+        fsconfig_set_string(&context, "lowerdir+", layer.as_os_str())?;
     }
     fsconfig_set_string(&context, "upperdir", config.upper.as_os_str())?;
     fsconfig_set_string(&context, "workdir", config.work.as_os_str())?;
     fsconfig_create(&context)?;
     let mounted = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
     move_mount(&mounted, "", CWD, config.rootfs, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+fn by_one_string(config: &Layers<'_>) -> Result<(), rustix::io::Errno> {
+    let lower = config.lower.iter().map(|l| l.display().to_string()).collect::<Vec<_>>().join(":");
+    let data = format!("lowerdir={lower},upperdir={},workdir={}", config.upper.display(), config.work.display());
+    let data = std::ffi::CString::new(data).map_err(|_| rustix::io::Errno::INVAL)?;
+    mount("overlay", config.rootfs, "overlay", MountFlags::empty(), Some(data.as_c_str()))
 }
 
 /// Opens a path as the container would see it, never outside of its root.
