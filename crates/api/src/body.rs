@@ -75,6 +75,20 @@ impl tokio::io::AsyncRead for ReadStream {
     }
 }
 
+/// A JSON list, written down row by row: the rows of a long list are never all there as values.
+pub(crate) fn rows(rows: impl Iterator<Item = Value>) -> Response {
+    let mut out = vec![b'['];
+    for (n, row) in rows.enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        // A value has only texts as keys, and writing into memory cannot fail.
+        let _ = serde_json::to_writer(&mut out, &row);
+    }
+    out.push(b']');
+    ([(header::CONTENT_TYPE, "application/json")], out).into_response()
+}
+
 /// A stream of JSON objects, one a line.
 pub(crate) fn json_lines(stream: impl futures_util::Stream<Item = Value> + Send + 'static) -> Response {
     let lines = stream.map(|v| Ok::<_, std::convert::Infallible>(Bytes::from(format!("{v}\r\n"))));

@@ -16,7 +16,7 @@ use skep_types::control::{Code, ControlRequest, ControlResponse};
 use skep_types::file::{Bytes, FileKind, FileSpec, StoredFile};
 
 use crate::App;
-use crate::body::JsonBody;
+use crate::body::{self, JsonBody};
 use crate::cluster::{unexpected, version};
 use crate::containers::no_content;
 use crate::error::{Failure, Handled};
@@ -93,7 +93,7 @@ async fn list(kind: FileKind, State(app): State<App>, Query(query): Query<ListQu
             && filters.any("names", |v| f.spec.name == v)
             && filters.labels("label", &f.spec.labels)
     };
-    Ok(Json(files.iter().filter(wanted).map(|f| shown(f)).collect::<Vec<_>>()).into_response())
+    Ok(body::rows(files.iter().filter(wanted).map(|f| shown(f))))
 }
 
 async fn create(kind: FileKind, State(app): State<App>, JsonBody(body): JsonBody) -> Handled {

@@ -10,7 +10,7 @@ use skep_types::control::{Code, ControlRequest, ControlResponse, NodeView};
 use skep_types::spec::{Availability, NodeSpec, Role};
 
 use crate::App;
-use crate::body::JsonBody;
+use crate::body::{self, JsonBody};
 use crate::cluster::{unexpected, version};
 use crate::containers::truth;
 use crate::error::{Failure, Handled};
@@ -90,7 +90,7 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
             && filters.labels("label", &n.description.engine_labels)
             && filters.labels("node.label", &n.spec.labels)
     };
-    Ok(Json(nodes.iter().filter(wanted).map(shown).collect::<Vec<_>>()).into_response())
+    Ok(body::rows(nodes.iter().filter(wanted).map(shown)))
 }
 
 pub(crate) async fn inspect(State(app): State<App>, Path(target): Path<String>) -> Handled {

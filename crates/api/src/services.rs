@@ -14,7 +14,7 @@ use skep_types::object::{Service, TaskState};
 use skep_types::spec::{EndpointMode, ServiceMode, ServiceSpec};
 use skep_types::{NetworkId, ServiceId};
 
-use crate::body::JsonBody;
+use crate::body::{self, JsonBody};
 use crate::cluster::{unexpected, version};
 use crate::containers::truth;
 use crate::error::{Failure, Handled};
@@ -131,7 +131,7 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
         }
         out
     };
-    Ok(Json(services.iter().filter(wanted).map(row).collect::<Vec<_>>()).into_response())
+    Ok(body::rows(services.iter().filter(wanted).map(row)))
 }
 
 #[derive(Deserialize)]

@@ -84,7 +84,9 @@ fn container(c: &ContainerSpec, defaults: bool) -> Value {
     put(&mut out, "CapabilityAdd", json!(c.cap_add));
     put(&mut out, "CapabilityDrop", json!(c.cap_drop));
     put(&mut out, "Ulimits", ulimits(&c.ulimits));
-    put(&mut out, "OomScoreAdj", json!(c.oom_score_adj));
+    if c.oom_score_adj != 0 {
+        out.insert("OomScoreAdj".to_owned(), json!(c.oom_score_adj));
+    }
     let mut privileges = Map::new();
     match &c.seccomp {
         Seccomp::Default => {}

@@ -13,6 +13,7 @@ use skep_types::object::{Network, Service};
 use skep_types::{NetworkId, NodeId, ServiceId};
 
 use crate::App;
+use crate::body;
 use crate::cluster::unexpected;
 use crate::error::{Failure, Handled};
 use crate::filters::Filters;
@@ -114,7 +115,7 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
             && (on_nodes.is_empty() || t.node.is_some_and(|n| on_nodes.contains(&n)))
             && up_to_date.is_none_or(|fresh| services.get(&t.service).is_some_and(|s| is_fresh(s, v) == fresh))
     };
-    Ok(Json(tasks.iter().filter(wanted).map(|v| shown(v, &networks)).collect::<Vec<_>>()).into_response())
+    Ok(body::rows(tasks.iter().filter(wanted).map(|v| shown(v, &networks))))
 }
 
 /// Whether a task runs what its service says now, or what is as good, of a job in its current iteration.

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::{Run, that, wait, web};
 use skep_playground::lan::netns_path;
 use skep_testkit::images;
@@ -41,10 +42,20 @@ fn nft_is_here() -> bool {
 #[test]
 fn rules_come_back_when_a_firewall_takes_them_away_and_the_administrators_stay() {
     needs!();
+    rules_come_back_by(Client::Docker, 74);
+}
+
+#[test]
+fn rules_come_back_when_a_firewall_takes_them_away_by_skep() {
+    needs!();
+    rules_come_back_by(Client::Skep, 122);
+}
+
+fn rules_come_back_by(client: Client, number: u8) {
     if !nft_is_here() {
         return skep_testkit::skip("needs nft");
     }
-    let bed = Bed::swarm(74, 2, 1);
+    let bed = Bed::swarm(number, 2, 1).by(client);
     bed.load_demo("whoami:1.0", "1.0");
     let m = |args: &str| bed.d("manager", args);
     let _ = m("service create -d --name web --replicas 2 -p 8080:8000 whoami:1.0").ok();

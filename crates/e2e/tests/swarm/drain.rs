@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::load::Load;
 use skep_e2e::{images, that, wait, web};
 
@@ -14,7 +15,17 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[test]
 fn updates_under_load_lose_no_request() {
     needs!();
-    let bed = Bed::swarm(62, 3, 1);
+    updates_under_load_lose_no_request_by(Client::Docker, 62);
+}
+
+#[test]
+fn updates_under_load_lose_no_request_by_skep() {
+    needs!();
+    updates_under_load_lose_no_request_by(Client::Skep, 121);
+}
+
+fn updates_under_load_lose_no_request_by(client: Client, number: u8) {
+    let bed = Bed::swarm(number, 3, 1).by(client);
     for version in ["1.0", "2.0"] {
         bed.load(images::checked(&format!("ws:{version}"), version));
     }

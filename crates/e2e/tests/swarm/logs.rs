@@ -58,6 +58,17 @@ fn logs_come_from_every_node() {
         let task = bed.running("manager", "ws")[0].id.clone();
         assert_eq!(lines(&format!("service logs --raw {task}")), ["first"]);
         assert!(lines("service logs --raw --since 2100-01-01T00:00:00Z ws").is_empty());
+        // Bare lines with what is known of each; shown lines begin with that already.
+        let service = c("service inspect --format {{.ID}} ws").ok();
+        let known = lines("service logs --raw --details ws");
+        for host in ["manager", "worker1", "worker2"] {
+            let (node, service) = (bed.node_id(host), service.trim());
+            let whence =
+                format!("com.docker.swarm.node.id={node},com.docker.swarm.service.id={service},com.docker.swarm.task.id=");
+            assert_eq!(known.iter().filter(|l| l.starts_with(&whence) && l.ends_with(" first")).count(), 1, "{known:?}");
+        }
+        let detailed = lines("service logs --details ws");
+        assert!(detailed.len() == 3 && detailed.iter().all(|l| l.starts_with("ws.") && l.ends_with("| first")), "{detailed:?}");
         c("service logs nothing").fails("no such task or service: nothing");
     }
     for (query, text) in [
