@@ -283,6 +283,12 @@ async fn bridges_publish_and_keep_apart() {
     }
     host.manager().remove_network("shut").await.unwrap();
     assert_eq!(host.links(), ["docker0", "eth0", "lo"]);
+
+    // What it made and does not know any more goes, but not what another engine made.
+    host.add_bridge("br-0123456789ab");
+    let lost = LocalNetworkSpec { name: "lost".to_owned(), ..Default::default() };
+    host.loses_a_network(lost).await;
+    assert_eq!(host.links(), ["br-0123456789ab", "docker0", "eth0", "lo"]);
     assert!(host.pinned().is_empty());
 }
 

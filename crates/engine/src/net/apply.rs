@@ -9,6 +9,7 @@ use skep_netplan::nft::rule::UDP;
 use skep_netplan::{NetnsState, Ns, Step, absorb, diff, host, overlay, sandbox};
 
 use super::core::{Core, overlay_ns};
+use super::guard::surely_ours;
 use super::{Found, NetError};
 
 impl Core {
@@ -141,7 +142,7 @@ fn remembered(found: &Found, wanted: &NetnsState, host: bool) -> NetnsState {
                 let unset = skep_netplan::state::Link { mtu: None, mac, ..link.clone() };
                 state.links.insert(name.clone(), unset);
             }
-            other if other.is_some() || !host || ours(name) => {
+            other if other.is_some() || !host || ours(name, found) => {
                 let kind = kind.clone();
                 let (mtu, mac, master, mode) = (None, None, None, Default::default());
                 state.links.insert(name.clone(), skep_netplan::state::Link { kind, mtu, mac, master, mode });
@@ -156,12 +157,12 @@ fn remembered(found: &Found, wanted: &NetnsState, host: bool) -> NetnsState {
     state
 }
 
-/// Whether a link of the host bears one of the names that Skep gives.
-fn ours(name: &str) -> bool {
-    let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let pair = name.strip_prefix('v').and_then(|rest| rest.get(1..)).is_some_and(|id| hex(id, 12));
-    let bridge = name.strip_prefix("br-").or(name.strip_prefix("dm-")).is_some_and(|id| hex(id, 12));
-    pair || bridge || matches!(name, "docker0" | "docker_gwbridge" | host::MESH | host::tunnel::LINK)
+/// Whether a link of the host is one that Skep made. Other engines give bridges the same names, so that these must bear its mark.
+fn ours(name: &str, found: &Found) -> bool {
+    let hex = |id: &str| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    let shared =
+        matches!(name, "docker0" | "docker_gwbridge") || name.strip_prefix("br-").or(name.strip_prefix("dm-")).is_some_and(hex);
+    surely_ours(name) || shared && found.marked.contains(name)
 }
 
 /// UDP ports that lead somewhere: the last two fields of their maps' keys are protocol and port.

@@ -19,6 +19,8 @@ use super::NetError;
 pub struct Found {
     /// Links by name, with their Ethernet addresses. A veth's other end is not known: its name is empty.
     pub links: BTreeMap<String, (LinkKind, Option<Mac>)>,
+    /// Those of the links that Skep made, by a mark that they bear from the start.
+    pub marked: BTreeSet<String>,
     /// Networks of the addresses and routes, to stay clear of.
     pub nets: Vec<Ipv4Net>,
     /// Payload sizes of the links that have these addresses.

@@ -10,7 +10,7 @@ use skep_netplan::{Mac, Ns};
 use skep_types::Ipv4Net;
 
 use super::msg::{DUMP, Msg, Socket, attrs, find, word};
-use super::route::{flags, ipvlan, macvlan};
+use super::route::{GROUP, IFLA_GROUP, flags, ipvlan, macvlan};
 
 const GETLINK: u16 = 18;
 const GETADDR: u16 = 22;
@@ -29,6 +29,9 @@ pub(super) fn found(socket: &mut Socket) -> io::Result<Found> {
         mtus.extend(find(&attrs, 4).map(|mtu| (word(&body, 4), word(mtu, 0))));
         let mac = find(&attrs, 1).and_then(|b| b.try_into().ok()).map(Mac);
         let kind = find(&attrs, 18).map_or(LinkKind::Given, kind);
+        if find(&attrs, IFLA_GROUP).is_some_and(|group| word(group, 0) == GROUP) {
+            out.marked.insert(name.clone());
+        }
         out.links.insert(name, (kind, mac));
     }
     for body in socket.dump(Msg::new(GETADDR, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0]))? {

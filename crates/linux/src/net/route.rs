@@ -33,6 +33,7 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_GROUP: u16 = 27;
 const IFLA_NET_NS_FD: u16 = 28;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
@@ -42,6 +43,10 @@ const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
 const NTF_SELF: u8 = 2;
 const NTF_MASTER: u8 = 4;
+
+/// The group ("skep") of each link that we make: it is set with the link itself, so that a link of the same name which another engine
+/// made is never taken for ours.
+pub(super) const GROUP: u32 = u32::from_be_bytes(*b"skep");
 
 fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut out = [0; 16];
@@ -69,6 +74,7 @@ pub(super) fn create(
 ) -> io::Result<()> {
     let mut msg = Msg::new(NEWLINK, ACK | CREATE | EXCL).raw(&ifinfo(0, 0, 0));
     msg.text(IFLA_IFNAME, name);
+    msg.u32(IFLA_GROUP, GROUP);
     if let Some(mtu) = link.mtu {
         msg.u32(IFLA_MTU, mtu);
     }

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skep_engine::net::{NetConfig, NetHost, NetworkManager, Sandbox, SandboxRequest};
+use skep_engine::net::{LocalNetworkSpec, NetConfig, NetHost, NetworkManager, Sandbox, SandboxRequest};
 use skep_linux::net::LinuxNet;
 use skep_netplan::Ns;
 
@@ -199,6 +199,23 @@ impl Host {
         let alive = serde_json::from_str(&text).unwrap();
         let config = self.config.clone();
         self.manager = Some(NetworkManager::open(self.net.clone(), config, alive).await.unwrap());
+    }
+
+    /// The daemon makes a network, then dies, and comes back without what it wrote down of it.
+    pub(crate) async fn loses_a_network(&mut self, spec: LocalNetworkSpec) {
+        let records = self.config.data_root.join("network");
+        let read = || std::fs::read_dir(&records).unwrap().map(|f| f.unwrap().path());
+        let before: Vec<_> = read().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
+        self.manager().create_network(spec).await.unwrap();
+        self.manager = None;
+        read().for_each(|path| std::fs::remove_file(path).unwrap());
+        before.into_iter().for_each(|(bytes, path)| std::fs::write(path, bytes).unwrap());
+        self.start().await;
+    }
+
+    /// A bridge that somebody else makes.
+    pub(crate) fn add_bridge(&self, name: &str) {
+        self.net.run_in(&Ns::Host, || Ok(ip(&format!("link add {name} type bridge")))).unwrap();
     }
 
     pub(crate) async fn restart_without(&mut self, n: u8) {
