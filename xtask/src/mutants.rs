@@ -1,7 +1,10 @@
-//! `cargo xtask mutants`: can the simulator see? Applies the bugs of `crates/sim/mutants.json` one at a time to a copy of the
-//! tree and expects that a simulation breaks an invariant, or a test of the crate fails. Must never touch the tree itself.
+//! `cargo xtask mutants`: can the simulator see? Puts the bugs of `crates/sim/mutants.json` into a copy of the tree, switches them on
+//! one at a time, and expects that a simulation breaks an invariant, or a test of the crate fails. Must never touch the tree itself.
+//!
+//! In a `replace`, `BUG` is whether the bug is on: what stands there behaves both ways. So all bugs are built once, not each for itself.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,12 +15,14 @@ use crate::workspace::{Workspace, cargo};
 
 /// What `cargo xtask mutants --help` says.
 pub(crate) const USAGE: &str =
-    "  mutants [WORDS…]       apply the bugs of crates/sim/mutants.json whose names contain all WORDS, one at a time, and see
+    "  mutants [WORDS…]       switch on the bugs of crates/sim/mutants.json whose names contain all WORDS, one at a time, and see
                          whether the simulator or a test finds them
 ";
 
 /// A bug that is not seen within this time counts as missed.
 const LIMIT: Duration = Duration::from_secs(75);
+/// Names the bug that is on, to the programs that hold them all.
+const SWITCH: &str = "SKEP_BUG";
 const LOOK: Duration = Duration::from_millis(200);
 
 fn read(root: &Path) -> Result<Vec<Value>, String> {
@@ -49,7 +54,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>, String> {
     Ok(findings)
 }
 
-/// Runs the bugs whose names contain all the words.
+/// Runs the bugs whose names contain all the words. All of them are in one build, and each is switched on at run time.
 ///
 /// # Errors
 /// If the copy cannot be made, or a bug no longer fits the code.
@@ -57,23 +62,18 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode, String> {
     let workspace = Workspace::read()?;
     let all = read(&workspace.root)?;
     let tree = workspace.target.join("mutants/tree");
-    copy(&workspace.root, &tree)?;
+    let binary = sim::build_of(&workspace, &with_bugs(&workspace.root, &tree, &all)?)?;
     let (mut seen, mut missed) = (0, Vec::new());
     for m in &all {
         let name = field(m, "name")?;
         if !words.iter().all(|w| name.contains(w)) {
             continue;
         }
-        let path = tree.join(field(m, "file")?);
-        let good = std::fs::read_to_string(&path).map_err(|e| format!("read {}: {e}", path.display()))?;
-        let (find, replace) = (field(m, "find")?, field(m, "replace")?);
-        if good.matches(&find).count() != 1 {
-            return Err(stale(&name, &path));
-        }
-        write(&path, &good.replace(&find, &replace))?;
-        let found = hunt(&workspace, &tree, m["test"].as_str());
-        write(&path, &good)?;
-        match found? {
+        let found = match m["test"].as_str() {
+            Some(test) => in_test(&workspace, &tree, &name, test)?,
+            None => in_simulator(&binary, &name)?,
+        };
+        match found {
             Some(how) => {
                 seen += 1;
                 println!("seen    {name}: {how}");
@@ -88,17 +88,48 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode, String> {
     Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    std::fs::write(path, text).map_err(|e| format!("write {}: {e}", path.display()))
+/// Whether the bug of this name is switched on, as an expression: what `BUG` stands for in a replacement.
+fn switch(name: &str) -> String {
+    format!(
+        "({{ static BUG: std::sync::OnceLock<bool> = std::sync::OnceLock::new(); \
+         *BUG.get_or_init(|| std::env::var({SWITCH:?}).is_ok_and(|bug| bug == {name:?})) }})"
+    )
 }
 
-/// Copies what git tracks. What is already equal keeps its time, so that cargo builds only what changed.
-fn copy(from: &Path, to: &Path) -> Result<(), String> {
+/// A copy of the tree with all bugs in it; returns where it is.
+fn with_bugs(root: &Path, tree: &Path, all: &[Value]) -> Result<PathBuf, String> {
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    for m in all {
+        let (name, file) = (field(m, "name")?, field(m, "file")?);
+        let path = root.join(&file);
+        let text = match files.get(&file) {
+            Some(text) => text.clone(),
+            None => std::fs::read_to_string(&path).map_err(|e| format!("read {}: {e}", path.display()))?,
+        };
+        let find = field(m, "find")?;
+        if text.matches(&find).count() != 1 {
+            return Err(stale(&name, &path));
+        }
+        files.insert(file, text.replace(&find, &field(m, "replace")?.replace("BUG", &switch(&name))));
+    }
+    copy(root, tree, &files)?;
+    Ok(tree.to_owned())
+}
+
+/// Copies what git tracks, but for files with another content. What is already equal keeps its time, so that cargo builds only
+/// what changed.
+fn copy(from: &Path, to: &Path, others: &BTreeMap<String, String>) -> Result<(), String> {
     let list =
         Command::new("git").args(["ls-files", "-z"]).current_dir(from).output().map_err(|e| format!("git ls-files: {e}"))?;
     for name in String::from_utf8_lossy(&list.stdout).split('\0').filter(|n| !n.is_empty()) {
         let (a, b) = (from.join(name), to.join(name));
-        let Ok(bytes) = std::fs::read(&a) else { continue };
+        let bytes = match others.get(name) {
+            Some(text) => text.clone().into_bytes(),
+            None => match std::fs::read(&a) {
+                Ok(bytes) => bytes,
+                Err(_) => continue,
+            },
+        };
         if std::fs::read(&b).is_ok_and(|old| old == bytes) {
             continue;
         }
@@ -108,26 +139,29 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// How the bug in the tree was seen, if it was.
-fn hunt(workspace: &Workspace, tree: &Path, test: Option<&str>) -> Result<Option<String>, String> {
-    if let Some(test) = test {
-        let (package, filter) = test.split_once(' ').unwrap_or((test, ""));
-        let status = cargo()
-            .args(["test", "--quiet", "--package", package, "-j2", "--target-dir"])
-            .arg(workspace.target.join("mutants/build"))
-            .arg(filter)
-            .current_dir(tree)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .map_err(|e| format!("run {test}: {e}"))?;
-        return Ok((!status.success()).then(|| format!("test {test}")));
-    }
-    let binary = sim::build_of(workspace, tree)?;
+/// How a test saw the bug, if it did.
+fn in_test(workspace: &Workspace, tree: &Path, bug: &str, test: &str) -> Result<Option<String>, String> {
+    let (package, filter) = test.split_once(' ').unwrap_or((test, ""));
+    let status = cargo()
+        .args(["test", "--quiet", "--package", package, "-j2", "--target-dir"])
+        .arg(workspace.target.join("mutants/build"))
+        .arg(filter)
+        .env(SWITCH, bug)
+        .current_dir(tree)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .map_err(|e| format!("run {test}: {e}"))?;
+    Ok((!status.success()).then(|| format!("test {test}")))
+}
+
+/// How the simulator saw the bug, if it did.
+fn in_simulator(binary: &Path, bug: &str) -> Result<Option<String>, String> {
     let sizes: [&[&str]; 2] = [&["--hosts", "12", "--managers", "3", "--seconds", "120"], &[]];
     let mut running = Vec::new();
     for size in sizes {
-        let child = Command::new(&binary)
+        let child = Command::new(binary)
+            .env(SWITCH, bug)
             .args(["--hours", "1000", "--shrink", "0"])
             .args(size)
             .stdout(Stdio::piped())

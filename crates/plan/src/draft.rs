@@ -49,7 +49,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn new(before: &'a Store, now: Time, ids: &'a mut dyn FnMut() -> u128) -> Self {
         Self {
             before,
-            work: before.clone(),
+            work: before.draft(),
             now,
             ids,
             family: None,

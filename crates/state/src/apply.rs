@@ -148,8 +148,9 @@ impl Store {
                 Ok(old.map(|o| Change::Service { id: *id, old: Some(o), new: None }))
             }
             Op::DeleteTask(id) => {
-                let old = self.tasks.remove(id);
+                let old = self.tasks.get(id).cloned();
                 if let Some(o) = &old {
+                    self.tasks.remove(id);
                     self.index.remove_task(o, self.revisions.get(&(o.service, o.revision)).map(|s| &**s));
                 }
                 Ok(old.map(|o| Change::Task { id: *id, old: Some(o), new: None }))
@@ -232,7 +233,10 @@ impl Store {
             Some(Change::Task { id, old, new }) => {
                 let spec = new.iter().chain(&old).find_map(|t| self.revisions.get(&(t.service, t.revision))).cloned();
                 self.index.replace_task(new.as_deref(), old.as_deref(), spec.as_deref());
-                set(&mut self.tasks, id, old);
+                match old {
+                    Some(old) => self.tasks.put(id, old),
+                    None => self.tasks.remove(&id),
+                }
             }
             Some(Change::Node { id, old, new }) => {
                 new.iter().for_each(|n| self.index.remove_node(n));
@@ -296,7 +300,7 @@ impl Store {
         let spec = self.revisions.get(&(t.service, t.revision)).map(|s| &**s);
         self.index.replace_task(old.as_deref(), Some(&t), spec);
         let new = Arc::new(t);
-        self.tasks.insert(id, new.clone());
+        self.tasks.put(id, new.clone());
         Ok(Change::Task { id, old, new: Some(new) })
     }
 }

@@ -107,7 +107,7 @@ impl Store {
             let t = fields.read(t, |t| Key::Task(t.id))?;
             s.index.check_task(&t)?;
             s.index.add_task(&t, s.revisions.get(&(t.service, t.revision)).map(|s| &**s));
-            s.tasks.insert(t.id, t);
+            s.tasks.put(t.id, t);
         }
         for f in d.files {
             let f = fields.read(f, |f| Key::File(f.id))?;

@@ -11,6 +11,7 @@ use skep_types::spec::{PortConfig, Protocol, PublishMode, TaskSpec};
 use skep_types::{FileId, NetworkId, NodeId, ServiceId, TaskId, Time};
 
 use crate::Refused;
+use crate::table::{Set, Table};
 
 /// Who holds an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,29 +48,29 @@ pub(crate) struct Indexes {
     pub(crate) file_names: OrdMap<(FileKind, String), FileId>,
     /// Services with a task on each node.
     pub(crate) globals: OrdSet<ServiceId>,
-    pub(crate) by_slot: OrdSet<(ServiceId, SlotKey, TaskId)>,
+    pub(crate) by_slot: Set<(ServiceId, SlotKey, TaskId)>,
     /// How many tasks there are of each revision.
     pub(crate) of_revision: OrdMap<(ServiceId, u64), u64>,
-    pub(crate) by_node: OrdSet<(NodeId, ServiceId, TaskId)>,
-    pub(crate) by_network: OrdSet<(NetworkId, TaskId)>,
+    pub(crate) by_node: Set<(NodeId, ServiceId, TaskId)>,
+    pub(crate) by_network: Set<(NetworkId, TaskId)>,
     /// Tasks that shall live, by revision and by since when they run.
-    pub(crate) wanted: OrdSet<(ServiceId, u64, Time, TaskId)>,
+    pub(crate) wanted: Set<(ServiceId, u64, Time, TaskId)>,
     /// Tasks that ended without having been asked to.
-    pub(crate) ended: OrdSet<(ServiceId, u64, TaskId)>,
+    pub(crate) ended: Set<(ServiceId, u64, TaskId)>,
     /// Tasks that wait for a node, or for their node to be confirmed.
-    pub(crate) unplaced: OrdSet<(ServiceId, u64, TaskId)>,
-    pub(crate) host_ports: OrdSet<(NodeId, Protocol, u16, TaskId)>,
+    pub(crate) unplaced: Set<(ServiceId, u64, TaskId)>,
+    pub(crate) host_ports: Set<(NodeId, Protocol, u16, TaskId)>,
     pub(crate) loads: OrdMap<NodeId, Load>,
     /// Nodes that take tasks, those with the fewest first.
     pub(crate) ranked: OrdSet<(u32, NodeId)>,
     /// How many live tasks of a service each of its nodes has, …
-    pub(crate) spread: OrdMap<(ServiceId, NodeId), u32>,
+    pub(crate) spread: Table<(ServiceId, NodeId), u32>,
     /// … the same with the fewest first, …
-    pub(crate) spread_ranked: OrdSet<(ServiceId, u32, NodeId)>,
+    pub(crate) spread_ranked: Set<(ServiceId, u32, NodeId)>,
     /// … and how many such nodes there are.
     pub(crate) spread_nodes: OrdMap<ServiceId, u32>,
     pub(crate) ports: OrdMap<(Protocol, u16), ServiceId>,
-    pub(crate) addresses: OrdMap<(NetworkId, Ipv4Addr), AddressOwner>,
+    pub(crate) addresses: Table<(NetworkId, Ipv4Addr), AddressOwner>,
     pub(crate) vnis: OrdMap<u32, NetworkId>,
     pub(crate) ingress: Option<NetworkId>,
 }
@@ -83,15 +84,32 @@ fn is_given(t: &Task) -> bool {
 }
 
 /// Keeps a task in an index under the key that it has there, if any.
-fn swap<K: Ord + Clone>(set: &mut OrdSet<K>, old: Option<&Task>, new: Option<&Task>, key: impl Fn(&Task) -> Option<K>) {
+fn swap<K: Ord + Clone>(set: &mut Set<K>, old: Option<&Task>, new: Option<&Task>, key: impl Fn(&Task) -> Option<K>) {
     let (old, new) = (old.and_then(&key), new.and_then(&key));
     if old != new {
-        old.iter().for_each(|k| _ = set.remove(k));
-        new.into_iter().for_each(|k| _ = set.insert(k));
+        old.iter().for_each(|k| set.remove(k));
+        new.into_iter().for_each(|k| set.put(k, ()));
     }
 }
 
 impl Indexes {
+    /// A clone for a draft. What is as large as there are tasks gets a layer; the rest is small or seldom written.
+    pub(crate) fn draft(&self) -> Self {
+        Self {
+            by_slot: self.by_slot.draft(),
+            by_node: self.by_node.draft(),
+            by_network: self.by_network.draft(),
+            wanted: self.wanted.draft(),
+            ended: self.ended.draft(),
+            unplaced: self.unplaced.draft(),
+            host_ports: self.host_ports.draft(),
+            spread: self.spread.draft(),
+            spread_ranked: self.spread_ranked.draft(),
+            addresses: self.addresses.draft(),
+            ..self.clone()
+        }
+    }
+
     /// Whether nobody but `owner` holds an address.
     fn is_free(&self, network: NetworkId, addr: Ipv4Addr, owner: AddressOwner) -> Result<(), Refused> {
         match self.addresses.get(&(network, addr)) {
@@ -101,7 +119,7 @@ impl Indexes {
     }
 
     fn hold(&mut self, network: NetworkId, addr: Ipv4Addr, owner: AddressOwner) {
-        self.addresses.insert((network, addr), owner);
+        self.addresses.put((network, addr), owner);
     }
 
     fn release(&mut self, network: NetworkId, addr: Ipv4Addr) {
@@ -213,8 +231,8 @@ impl Indexes {
         };
         let (old, new): (Vec<_>, Vec<_>) = (old.map(ports).unwrap_or_default(), new.map(ports).unwrap_or_default());
         if old != new {
-            old.iter().for_each(|p| _ = self.host_ports.remove(p));
-            new.into_iter().for_each(|p| _ = self.host_ports.insert(p));
+            old.iter().for_each(|p| self.host_ports.remove(p));
+            new.into_iter().for_each(|p| self.host_ports.put(p, ()));
         }
     }
 
@@ -230,7 +248,7 @@ impl Indexes {
             self.release(a.network, a.addr.addr);
         }
         for (t, a) in new.iter().flat_map(|t| t.networks.iter().map(move |a| (t, a))) {
-            self.by_network.insert((a.network, t.id));
+            self.by_network.put((a.network, t.id), ());
             self.hold(a.network, a.addr.addr, AddressOwner::Task(t.id));
         }
     }
@@ -281,8 +299,8 @@ impl Indexes {
             self.spread_ranked.remove(&(s, old, n));
         }
         if new > 0 {
-            self.spread.insert((s, n), new);
-            self.spread_ranked.insert((s, new, n));
+            self.spread.put((s, n), new);
+            self.spread_ranked.put((s, new, n), ());
         } else {
             self.spread.remove(&(s, n));
         }

@@ -11,6 +11,7 @@ mod codec;
 mod dump;
 mod index;
 mod store;
+mod table;
 mod transaction;
 
 pub use codec::{Unknown, Unreadable};

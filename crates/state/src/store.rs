@@ -14,6 +14,7 @@ use skep_types::{FileId, NetworkId, NodeId, ServiceId, TaskId, Time};
 use crate::Key;
 use crate::codec::Unknown;
 use crate::index::{AddressOwner, Indexes, Load};
+use crate::table::Table;
 
 /// All tables of a cluster. A clone costs O(1) and never changes afterwards.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +22,7 @@ pub struct Store {
     pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
     pub(crate) services: OrdMap<ServiceId, Arc<Service>>,
-    pub(crate) tasks: OrdMap<TaskId, Arc<Task>>,
+    pub(crate) tasks: Table<TaskId, Arc<Task>>,
     pub(crate) networks: OrdMap<NetworkId, Arc<Network>>,
     pub(crate) files: OrdMap<FileId, Arc<StoredFile>>,
     pub(crate) revisions: OrdMap<(ServiceId, u64), Arc<TaskSpec>>,
@@ -33,6 +34,12 @@ pub struct Store {
 }
 
 impl Store {
+    /// A copy to [`Store::stage`] on: what is written to it lies on top of what it shares with this one.
+    #[must_use]
+    pub fn draft(&self) -> Self {
+        Self { tasks: self.tasks.draft(), index: self.index.draft(), ..self.clone() }
+    }
+
     /// Raft index of the last transaction applied.
     #[must_use]
     pub fn applied(&self) -> u64 {
@@ -159,13 +166,13 @@ impl Store {
 
     fn slots(&self, id: ServiceId, from: SlotKey, to: SlotKey) -> impl Iterator<Item = &Arc<Task>> {
         let range = (id, from, TaskId(0))..=(id, to, TaskId(u128::MAX));
-        self.index.by_slot.range(range).filter_map(|(_, _, t)| self.tasks.get(t))
+        self.index.by_slot.keys_in(range).filter_map(|(_, _, t)| self.tasks.get(t))
     }
 
     /// Places of a service that have tasks, a place as often as it has tasks.
     pub fn places_of_service(&self, id: ServiceId) -> impl Iterator<Item = SlotKey> {
         let range = (id, SlotKey(0), TaskId(0))..=(id, SlotKey(u128::MAX), TaskId(u128::MAX));
-        self.index.by_slot.range(range).map(|(_, place, _)| *place)
+        self.index.by_slot.keys_in(range).map(|(_, place, _)| *place)
     }
 
     /// Whether there are tasks of a revision.
@@ -186,7 +193,7 @@ impl Store {
 
     fn on(&self, id: NodeId, from: ServiceId, to: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
         let range = (id, from, TaskId(0))..=(id, to, TaskId(u128::MAX));
-        self.index.by_node.range(range).filter_map(|(_, _, t)| self.tasks.get(t))
+        self.index.by_node.keys_in(range).filter_map(|(_, _, t)| self.tasks.get(t))
     }
 
     /// Nodes that tasks were given to, whether they still exist or not.
@@ -194,7 +201,7 @@ impl Store {
     pub fn nodes_with_tasks(&self) -> Vec<NodeId> {
         let mut out = Vec::new();
         let mut from = Some(NodeId(0));
-        while let Some((n, _, _)) = from.and_then(|f| self.index.by_node.range((f, ServiceId(0), TaskId(0))..).next()) {
+        while let Some((n, _, _)) = from.and_then(|f| self.index.by_node.keys_in((f, ServiceId(0), TaskId(0))..).next()) {
             out.push(*n);
             from = n.0.checked_add(1).map(NodeId);
         }
@@ -204,31 +211,31 @@ impl Store {
     /// Tasks with an address on a network that have not ended.
     pub fn tasks_of_network(&self, id: NetworkId) -> impl Iterator<Item = &Arc<Task>> {
         let range = (id, TaskId(0))..=(id, TaskId(u128::MAX));
-        self.index.by_network.range(range).filter_map(|(_, t)| self.tasks.get(t))
+        self.index.by_network.keys_in(range).filter_map(|(_, t)| self.tasks.get(t))
     }
 
     /// Tasks of a service that shall live, of these revisions, that run since a time in this range; `Time(i64::MAX)` is for those
     /// that do not run yet. In that order.
     pub fn wanted(&self, id: ServiceId, revision: u64, since: RangeInclusive<Time>) -> impl Iterator<Item = &Arc<Task>> {
         let range = (id, revision, *since.start(), TaskId(0))..=(id, revision, *since.end(), TaskId(u128::MAX));
-        self.index.wanted.range(range).filter_map(|(_, _, _, t)| self.tasks.get(t))
+        self.index.wanted.keys_in(range).filter_map(|(_, _, _, t)| self.tasks.get(t))
     }
 
     /// Tasks of a revision of a service that ended without having been asked to.
     pub fn ended(&self, id: ServiceId, revision: u64) -> impl Iterator<Item = &Arc<Task>> {
         let range = (id, revision, TaskId(0))..=(id, revision, TaskId(u128::MAX));
-        self.index.ended.range(range).filter_map(|(_, _, t)| self.tasks.get(t))
+        self.index.ended.keys_in(range).filter_map(|(_, _, t)| self.tasks.get(t))
     }
 
     /// Tasks that wait for a node, or for theirs to be confirmed.
     pub fn unplaced(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.index.unplaced.iter().filter_map(|(_, _, t)| self.tasks.get(t))
+        self.index.unplaced.keys_in(..).filter_map(|(_, _, t)| self.tasks.get(t))
     }
 
     /// Those of one revision of a service.
     pub fn unplaced_of(&self, id: ServiceId, revision: u64) -> impl Iterator<Item = &Arc<Task>> {
         let range = (id, revision, TaskId(0))..=(id, revision, TaskId(u128::MAX));
-        self.index.unplaced.range(range).filter_map(|(_, _, t)| self.tasks.get(t))
+        self.index.unplaced.keys_in(range).filter_map(|(_, _, t)| self.tasks.get(t))
     }
 
     /// Services and revisions with tasks that wait for a node, of one service or of all.
@@ -236,7 +243,7 @@ impl Store {
     pub fn unplaced_groups(&self, of: Option<ServiceId>) -> Vec<(ServiceId, u64)> {
         let mut out = Vec::new();
         let mut from = Some((of.unwrap_or(ServiceId(0)), 0, TaskId(0)));
-        while let Some((s, r, _)) = from.and_then(|f| self.index.unplaced.range(f..).next()) {
+        while let Some((s, r, _)) = from.and_then(|f| self.index.unplaced.keys_in(f..).next()) {
             if of.is_some_and(|of| of != *s) {
                 break;
             }
@@ -277,7 +284,7 @@ impl Store {
             return 0;
         }
         let range = (service, 0, NodeId(0))..;
-        self.index.spread_ranked.range(range).next().filter(|(s, _, _)| *s == service).map_or(0, |(_, n, _)| *n)
+        self.index.spread_ranked.keys_in(range).next().filter(|(s, _, _)| *s == service).map_or(0, |(_, n, _)| *n)
     }
 
     /// Number of nodes that take tasks, and of all nodes.
@@ -290,7 +297,7 @@ impl Store {
     #[must_use]
     pub fn host_port_taken(&self, node: NodeId, protocol: Protocol, port: u16) -> bool {
         let range = (node, protocol, port, TaskId(0))..=(node, protocol, port, TaskId(u128::MAX));
-        self.index.host_ports.range(range).next().is_some()
+        self.index.host_ports.keys_in(range).next().is_some()
     }
 
     /// Services that have a task on each node.
@@ -303,7 +310,7 @@ impl Store {
     pub fn services_with_tasks(&self, from: ServiceId, most: usize) -> Vec<ServiceId> {
         let mut out = Vec::new();
         let mut from = Some(from);
-        while let Some((s, _, _)) = from.and_then(|f| self.index.by_slot.range((f, SlotKey(0), TaskId(0))..).next()) {
+        while let Some((s, _, _)) = from.and_then(|f| self.index.by_slot.keys_in((f, SlotKey(0), TaskId(0))..).next()) {
             if out.len() == most {
                 break;
             }

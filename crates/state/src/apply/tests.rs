@@ -127,7 +127,7 @@ proptest! {
             prop_assert!(held.insert(t.networks[0].addr.addr));
             prop_assert_eq!(a.address_owner(NetworkId(1), t.networks[0].addr.addr), Some(crate::AddressOwner::Task(t.id)));
         }
-        prop_assert_eq!(held.len(), a.index.addresses.len());
+        prop_assert_eq!(held.len(), a.index.addresses.iter().count());
         let r = Store::restore(a.dump()).unwrap();
         prop_assert_eq!(r.tasks().collect::<Vec<_>>(), a.tasks().collect::<Vec<_>>());
         prop_assert_eq!(r.index.addresses, a.index.addresses.clone());
