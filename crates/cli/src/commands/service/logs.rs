@@ -88,7 +88,8 @@ async fn line(sources: &mut Sources<'_>, text: &[u8], out: &mut Vec<u8>) -> Resu
         out.push(b' ');
     }
     out.extend_from_slice(format!("{name:<width$}    | ", width = sources.width).as_bytes());
-    if sources.m.on("details") && !about.is_empty() {
+    // As the stock client does, the space also where there are none.
+    if sources.m.on("details") {
         let all: Vec<String> = about.iter().map(|(k, v)| format!("{k}={v}")).collect();
         out.extend_from_slice(format!("{} ", all.join(",")).as_bytes());
     }
