@@ -91,8 +91,8 @@ pub(crate) fn run(words: &[&str]) -> Result<ExitCode, String> {
 /// Whether the bug of this name is switched on, as an expression: what `BUG` stands for in a replacement.
 fn switch(name: &str) -> String {
     format!(
-        "({{ static BUG: std::sync::OnceLock<bool> = std::sync::OnceLock::new(); \
-         *BUG.get_or_init(|| std::env::var({SWITCH:?}).is_ok_and(|bug| bug == {name:?})) }})"
+        "(|| {{ static BUG: std::sync::OnceLock<bool> = std::sync::OnceLock::new(); \
+         *BUG.get_or_init(|| std::env::var({SWITCH:?}).is_ok_and(|bug| bug == {name:?})) }})()"
     )
 }
 

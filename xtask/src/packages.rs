@@ -24,6 +24,7 @@ const NEEDS: &[Need] = &[
     Need { programs: &[], packages: &["libfaketime"], why: "hosts with other clocks" },
     Need { programs: &["mkfs.ext4"], packages: &["e2fsprogs"], why: "disks that can be slow" },
     Need { programs: &["script"], packages: &["bsdutils"], why: "a terminal to type into" },
+    Need { programs: &["fish", "zsh"], packages: &["fish", "zsh"], why: "shells that complete commands" },
     Need { programs: &["curl"], packages: &["curl"], why: "asking services" },
     Need { programs: &["haproxy"], packages: &["haproxy"], why: "a balancer in front of the mesh" },
     Need { programs: &["mariadbd"], packages: &["mariadb-server-core"], why: "an image of a database" },

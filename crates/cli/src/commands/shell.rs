@@ -43,6 +43,8 @@ fn write(app: &App, dir: &Path, commands: &'static [Command], before: &str) -> R
 }
 
 async fn pages(app: &App, m: &Matches) -> Result<u8, Failure> {
-    write(app, Path::new(m.arg(0)), super::TREE, "")?;
+    let dir = Path::new(m.arg(0));
+    std::fs::create_dir_all(dir).map_err(|e| Failure::new(format!("create {}: {e}", dir.display())))?;
+    write(app, dir, super::TREE, "")?;
     Ok(0)
 }

@@ -38,8 +38,9 @@ pub fn script(program: &str, shell: &str) -> Option<String> {
              if (( $#all )); then compadd -a all; else _files; fi\n}}\ncompdef _{program} {program}\n"
         )),
         "fish" => Some(format!(
-            "function __{program}_words\n    set -l words (commandline -opc) (commandline -ct)\n    {program} __complete $words[2..-1] 2>/dev/null\nend\n\
-             complete -c {program} -a '(__{program}_words)'\n"
+            "function __{program}_words\n    set -l typed (commandline -opc) (commandline -ct)\n    set -l words ({program} __complete $typed[2..-1] 2>/dev/null)\n    \
+             if set -q words[1]\n        string join \\n -- $words\n    else\n        __fish_complete_path (commandline -ct)\n    end\nend\n\
+             complete -c {program} -f -a '(__{program}_words)'\n"
         )),
         _ => None,
     }

@@ -68,7 +68,10 @@ fn logs_come_from_every_node() {
             assert_eq!(known.iter().filter(|l| l.starts_with(&whence) && l.ends_with(" first")).count(), 1, "{known:?}");
         }
         let detailed = lines("service logs --details ws");
-        assert!(detailed.len() == 3 && detailed.iter().all(|l| l.starts_with("ws.") && l.ends_with("|  first")), "{detailed:?}");
+        assert!(
+            detailed.len() == 3 && detailed.iter().all(|l| l.starts_with("ws.") && l.ends_with("|  first")),
+            "{detailed:?}"
+        );
         c("service logs nothing").fails("no such task or service: nothing");
     }
     for (query, text) in [

@@ -30,6 +30,7 @@ mod registry;
 mod rounds;
 mod secrets;
 mod service;
+mod shells;
 mod shown;
 mod specs;
 mod stacks;
