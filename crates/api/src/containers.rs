@@ -53,8 +53,12 @@ pub(crate) struct CreateQuery {
 pub(crate) async fn create(State(app): State<App>, Query(query): Query<CreateQuery>, JsonBody(body): JsonBody) -> Handled {
     let mut request = create_json::read(body)?;
     request.name = query.name.unwrap_or_default();
+    let mut warnings = Vec::new();
+    if request.host.selinux.iter().any(|o| o != "disable") {
+        warnings.push("SELinux is not in force on this host: --security-opt label= has no effect");
+    }
     let id = app.engine.create(request).await?;
-    Ok((StatusCode::CREATED, Json(json!({"Id": id, "Warnings": []}))).into_response())
+    Ok((StatusCode::CREATED, Json(json!({"Id": id, "Warnings": warnings}))).into_response())
 }
 
 pub(crate) async fn inspect(State(app): State<App>, Path(id): Path<String>) -> Handled {
@@ -246,7 +250,8 @@ pub(crate) async fn logs(State(app): State<App>, Path(id): Path<String>, Query(q
             line.push(' ');
         }
         if details {
-            // No driver option adds attributes yet, which prints as an empty list.
+            let attrs: Vec<String> = record.attrs.iter().map(|(k, v)| format!("{}={}", escape(k), escape(v))).collect();
+            line += &attrs.join(",");
             line.push(' ');
         }
         line += &record.line;
@@ -254,6 +259,19 @@ pub(crate) async fn logs(State(app): State<App>, Path(id): Path<String>, Query(q
     });
     let kind = if tty { "application/vnd.docker.raw-stream" } else { "application/vnd.docker.multiplexed-stream" };
     Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(stream)).into_response())
+}
+
+/// An attribute as Docker shows it: escaped as in a URL's query, so that commas and spaces stay readable.
+fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for b in text.bytes() {
+        match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(b)),
+            b' ' => out.push('+'),
+            _ => out += &format!("%{b:02X}"),
+        }
+    }
+    out
 }
 
 /// Done, with nothing to say.

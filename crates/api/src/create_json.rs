@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde_json::Value;
-use skep_types::container::{ContainerConfig, CreateContainer, EngineRestart, HostConfig, NetworkJoin, PortMap};
+use skep_types::container::{ContainerConfig, CreateContainer, DeviceMap, EngineRestart, HostConfig, NetworkJoin, PortMap};
+use skep_types::logdriver::{self, Fault};
 use skep_types::spec::{Mount, MountKind, Protocol, Seccomp, Ulimit};
 
 use crate::error::{Failure, Handled};
@@ -67,7 +68,13 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
     let mut restart = f.object("RestartPolicy")?;
     let mut log = f.object("LogConfig")?;
     let driver: String = log.get("Type")?;
-    if !matches!(driver.as_str(), "" | "json-file" | "none") {
+    let log_opts: BTreeMap<String, String> = log.get("Config")?;
+    logdriver::check(&driver, &log_opts).map_err(|fault| match fault {
+        Fault::Unknown(name) => Failure::invalid(format!("logger: no log driver named '{name}' is registered")),
+        Fault::Unbuilt(what) => Failure::unbuilt(what),
+        Fault::Invalid(text) => Failure::invalid(text),
+    })?;
+    if logdriver::is_remote(&driver) || driver == "local" {
         return Err(Failure::unbuilt(format!("the log driver {driver}")));
     }
     let bindings: BTreeMap<String, Option<Vec<Value>>> = f.get("PortBindings")?;
@@ -84,6 +91,10 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
         if !fits.contains(&value.as_str()) {
             return Err(Failure::unbuilt(format!("{key} = {value}")));
         }
+    }
+    let volume_driver: String = f.get("VolumeDriver")?;
+    if !matches!(volume_driver.as_str(), "" | "local") {
+        return Err(Failure::unbuilt(format!("the volume driver {volume_driver}")));
     }
     let security = Security::read(&f.get::<Vec<String>>("SecurityOpt")?)?;
     let host = HostConfig {
@@ -110,7 +121,7 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
         dns_search: f.get("DnsSearch")?,
         dns_options: f.get("DnsOptions")?,
         log_driver: driver,
-        log_opts: log.get("Config")?,
+        log_opts,
         shm_size: f.number("ShmSize")?,
         sysctls: f.get("Sysctls")?,
         tmpfs: f.get("Tmpfs")?,
@@ -122,7 +133,13 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
         init: f.option("Init")?.unwrap_or(false),
         seccomp: security.seccomp,
         console_size: crate::exec::console_size(&mut f)?,
+        devices: f.objects("Devices")?.into_iter().map(device).collect::<Handled<Vec<_>>>()?,
+        device_rules: f.get("DeviceCgroupRules")?,
+        selinux: security.selinux,
     };
+    if let Some(bad) = host.device_rules.iter().find(|r| !is_device_rule(r)) {
+        return Err(Failure::invalid(format!("invalid device cgroup rule format: '{bad}'")));
+    }
     // What only describes the client, and lists whose null means the defaults that apply anyway.
     f.skip(&["MaskedPaths", "ReadonlyPaths", "ContainerIDFile", "Annotations"]);
     let runtime: String = f.get("Runtime")?;
@@ -133,11 +150,48 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
     Ok(host)
 }
 
+fn device(mut f: Fields) -> Handled<DeviceMap> {
+    let host: String = f.get("PathOnHost")?;
+    let (container, permissions): (String, String) = (f.get("PathInContainer")?, f.get("CgroupPermissions")?);
+    f.finish()?;
+    let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
+    let map = DeviceMap { container: or(container, &host), permissions: or(permissions, "rwm"), host };
+    if !is_access(&map.permissions) {
+        return Err(Failure::invalid(format!("invalid device mode: {}", map.permissions)));
+    }
+    let absolute = |p: &str| p.starts_with('/') && !p.split('/').any(|part| part == "..");
+    if !absolute(&map.host) || !absolute(&map.container) {
+        return Err(Failure::invalid(format!("invalid device specification: {}:{}", map.host, map.container)));
+    }
+    Ok(map)
+}
+
+/// One to three different letters of `rwm`.
+fn is_access(text: &str) -> bool {
+    let once = |c| text.matches(c).count() <= 1;
+    !text.is_empty() && text.chars().all(|c| "rwm".contains(c)) && "rwm".chars().all(once)
+}
+
+/// `c 42:* rmw`.
+fn is_device_rule(rule: &str) -> bool {
+    let words: Vec<&str> = rule.split(' ').collect();
+    let number = |n: &str| n == "*" || (!n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) && n.parse::<u32>().is_ok());
+    match words.as_slice() {
+        [kind, numbers, access] => {
+            matches!(*kind, "a" | "b" | "c")
+                && numbers.split_once(':').is_some_and(|(a, b)| number(a) && number(b))
+                && is_access(access)
+        }
+        _ => false,
+    }
+}
+
 /// What `--security-opt` says.
 #[derive(Default)]
 struct Security {
     no_new_privileges: bool,
     seccomp: Seccomp,
+    selinux: Vec<String>,
 }
 
 impl Security {
@@ -152,8 +206,20 @@ impl Security {
                 ("seccomp", "unconfined") => out.seccomp = Seccomp::Unconfined,
                 ("seccomp", "builtin") => out.seccomp = Seccomp::Default,
                 ("seccomp", profile) => out.seccomp = custom_seccomp(profile)?,
-                // Nothing is confined by either here.
-                ("apparmor", "unconfined") | ("label", "disable") => {}
+                // Nothing is confined by it here.
+                ("apparmor", "unconfined") => {}
+                ("label", label) => {
+                    let (part, rest) = label.split_once(':').unwrap_or((label, ""));
+                    let whole = matches!(part, "user" | "role" | "type" | "level" | "filetype") && !rest.is_empty();
+                    if !whole && !matches!(label, "disable" | "nested") {
+                        return Err(Failure::invalid(format!(
+                            "bad label option {label:?}, valid options are 'disable', or 'user', 'role', 'type', 'level' followed by \
+                             ':' and a value"
+                        )));
+                    }
+                    out.selinux.push(label.to_owned());
+                }
+                ("credentialspec", _) => return Err(Failure::invalid(crate::spec_read::NO_CREDENTIAL_SPECS)),
                 _ => return Err(Failure::unbuilt(format!("--security-opt {option}"))),
             }
         }
@@ -205,12 +271,17 @@ pub(crate) fn mount(mut f: Fields, unknown: impl Fn(&str) -> String) -> Handled<
     }
     let mut driver = volume.object("DriverConfig")?;
     let name: String = driver.get("Name")?;
+    let driver_options: BTreeMap<String, String> = driver.get("Options")?;
+    if matches!(name.as_str(), "" | "local") {
+        skep_types::volume::read(&driver_options).map_err(|why| Failure::invalid(format!("invalid mount config: {why}")))?;
+    }
     let out = Mount {
         kind,
         source: f.get("Source")?,
         target: f.get("Target")?,
         read_only: f.get("ReadOnly")?,
         volume_labels: volume.get("Labels")?,
+        volume_options: driver_options,
         volume_driver: (!matches!(name.as_str(), "" | "local")).then_some(name),
         no_copy: volume.get("NoCopy")?,
         tmpfs_size: tmpfs.number("SizeBytes")?,
@@ -321,11 +392,42 @@ mod tests {
     #[test]
     fn what_is_not_built_is_named() {
         for (body, name) in [
-            (json!({"Image": "x", "HostConfig": {"Devices": [{"PathOnHost": "/dev/kvm"}]}}), "Devices"),
-            (json!({"Image": "x", "HostConfig": {"LogConfig": {"Type": "syslog"}}}), "syslog"),
+            (json!({"Image": "x", "HostConfig": {"DeviceRequests": [{"Driver": "nvidia"}]}}), "DeviceRequests"),
+            (
+                json!({"Image": "x", "HostConfig": {"LogConfig": {"Type": "awslogs"}}}),
+                "the log driver awslogs is not built yet",
+            ),
+            (json!({"Image": "x", "HostConfig": {"VolumeDriver": "rexray"}}), "the volume driver rexray is not built yet"),
         ] {
             let refused = read(Fields::of(body, "").expect("object")).expect_err("refused");
             assert!(refused.0.message.contains(name), "{}", refused.0.message);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let host = |config: Value| host_config(Fields::of(config, "HostConfig").expect("object"));
+        for (config, text) in [
+            (json!({"LogConfig": {"Type": "loki"}}), "logger: no log driver named 'loki' is registered"),
+            (json!({"LogConfig": {"Type": "gelf", "Config": {"x": "y"}}}), "unknown log opt 'x' for gelf log driver"),
+            (json!({"Devices": [{"PathOnHost": "/dev/kvm", "CgroupPermissions": "rx"}]}), "invalid device mode: rx"),
+            (json!({"Devices": [{"PathOnHost": "/dev/../etc"}]}), "invalid device specification: /dev/../etc:/dev/../etc"),
+            (json!({"DeviceCgroupRules": ["c 1:3 rwx"]}), "invalid device cgroup rule format: 'c 1:3 rwx'"),
+            (json!({"SecurityOpt": ["credentialspec=file://a.json"]}), super::super::spec_read::NO_CREDENTIAL_SPECS),
+            (
+                json!({"Mounts": [{"Type": "volume", "Target": "/x", "VolumeOptions": {"DriverConfig": {"Options": {"type": "nfs"}}}}]}),
+                "invalid mount config: missing required option: \"device\"",
+            ),
+        ] {
+            let refused = host(config).expect_err("refused").0;
+            assert_eq!((refused.message.as_str(), refused.code), (text, skep_types::control::Code::InvalidArgument));
+        }
+        let taken = host(json!({
+            "SecurityOpt": ["label=type:svirt_t", "label:disable"], "DeviceCgroupRules": ["c 42:* rmw", "a *:* rwm"],
+            "Devices": [{"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/f", "CgroupPermissions": "r"}],
+        }))
+        .expect("taken");
+        assert_eq!(taken.selinux, ["type:svirt_t", "disable"]);
+        assert_eq!(taken.devices[0].container, "/dev/f");
     }
 }

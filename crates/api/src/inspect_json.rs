@@ -180,6 +180,12 @@ fn host_config(info: &ContainerInfo) -> Value {
         Seccomp::Unconfined => security.push("seccomp=unconfined".to_owned()),
         Seccomp::Custom(profile) => security.push(format!("seccomp={profile}")),
     }
+    security.extend(h.selinux.iter().map(|label| format!("label={label}")));
+    let devices: Vec<Value> = h
+        .devices
+        .iter()
+        .map(|d| json!({"PathOnHost": d.host, "PathInContainer": d.container, "CgroupPermissions": d.permissions}))
+        .collect();
     let mode = if h.network_mode.is_empty() || h.network_mode == "default" { "bridge" } else { &h.network_mode };
     let mut out = json!({
         "Binds": list(&h.binds), "ContainerIDFile": "", "LogConfig": {"Type": log_driver, "Config": h.log_opts},
@@ -196,7 +202,7 @@ fn host_config(info: &ContainerInfo) -> Value {
         "BlkioDeviceWriteIOps": [], "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0,
     });
     let more = json!({
-        "CpusetCpus": "", "CpusetMems": "", "Devices": [], "DeviceCgroupRules": null, "DeviceRequests": null,
+        "CpusetCpus": "", "CpusetMems": "", "Devices": devices, "DeviceCgroupRules": list(&h.device_rules), "DeviceRequests": null,
         "MemoryReservation": 0, "MemorySwap": h.memory.saturating_mul(2), "MemorySwappiness": null, "OomKillDisable": false,
         "PidsLimit": if h.pids_limit == 0 { Value::Null } else { json!(h.pids_limit) }, "Ulimits": spec_write::ulimits(&h.ulimits), "CpuCount": 0,
         "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
@@ -258,11 +264,13 @@ pub(crate) fn detail(info: &ContainerInfo) -> Value {
     if let Some(health) = &info.health {
         state["Health"] = crate::health_json::state(health);
     }
+    let is_file = matches!(info.host.log_driver.as_str(), "" | "json-file");
+    let log_path = if is_file { info.log_path.as_str() } else { "" };
     json!({
         "Id": info.id, "Created": info.created.rfc3339(), "Path": info.path, "Args": info.args,
         "State": state,
         "Image": info.image_id, "ResolvConfPath": file("resolv.conf"), "HostnamePath": file("hostname"),
-        "HostsPath": file("hosts"), "LogPath": info.log_path, "Name": format!("/{}", info.name),
+        "HostsPath": file("hosts"), "LogPath": log_path, "Name": format!("/{}", info.name),
         "RestartCount": info.restart_count, "Driver": "overlay2", "Platform": "linux", "MountLabel": "", "ProcessLabel": "",
         "AppArmorProfile": "", "ExecIDs": null, "HostConfig": host_config(info),
         "GraphDriver": {"Name": "overlay2", "Data": null},

@@ -264,7 +264,7 @@ pub trait Engine: Send + Sync + 'static {
     /// One volume.
     fn volume(&self, name: &str) -> ApiResult<VolumeInfo>;
     /// Makes one; an empty name lets the engine choose.
-    fn create_volume(&self, name: &str, labels: Labels) -> ApiResult<VolumeInfo>;
+    fn create_volume(&self, name: &str, labels: Labels, options: BTreeMap<String, String>) -> ApiResult<VolumeInfo>;
     /// Bytes that a volume's files take.
     async fn volume_size(&self, name: &str) -> ApiResult<u64>;
     /// Bytes of each layer on this host, by its digest.

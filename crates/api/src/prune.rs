@@ -186,7 +186,8 @@ pub(crate) async fn df(State(app): State<App>, Query(query): Query<Vec<(String, 
     if asked("volume") {
         let mut rows = Vec::new();
         for v in app.engine.volumes() {
-            let size = app.engine.volume_size(&v.name).await.unwrap_or(0);
+            // What another host or device has is not counted, as in Docker.
+            let size = if v.options.is_empty() { json!(app.engine.volume_size(&v.name).await.unwrap_or(0)) } else { json!(-1) };
             let mut shown = volumes::shown(&v);
             shown["UsageData"] = json!({"Size": size, "RefCount": users(&app, &v)});
             rows.push(shown);

@@ -180,12 +180,20 @@ async fn read(app: &App, body: Fields) -> Handled<ServiceSpec> {
     Ok(spec)
 }
 
+/// What of a spec may have no effect; nothing if all of it has.
+fn warnings(spec: &ServiceSpec) -> Option<Vec<String>> {
+    let labelled = spec.task.container.selinux.as_ref().is_some_and(|s| s.options().iter().any(|o| o != "disable"));
+    labelled
+        .then(|| vec!["the SELinux context has no effect on nodes without SELinux, and is refused by those with it".to_owned()])
+}
+
 pub(crate) async fn create(State(app): State<App>, headers: HeaderMap, JsonBody(body): JsonBody) -> Handled {
     let mut spec = read(&app, body).await?;
     spec.task.registry_auth = auth::header(&headers);
+    let warnings = warnings(&spec);
     match app.cluster.call(ControlRequest::CreateService { spec: Box::new(spec) }).await? {
         ControlResponse::ServiceCreated { id } => {
-            Ok((StatusCode::CREATED, Json(json!({"ID": id, "Warnings": null}))).into_response())
+            Ok((StatusCode::CREATED, Json(json!({"ID": id, "Warnings": warnings}))).into_response())
         }
         other => Err(unexpected(&other)),
     }
@@ -238,9 +246,10 @@ pub(crate) async fn update(
             kept_auth(current, query.registry_auth_from.as_deref().unwrap_or_default())?
         }
     };
+    let warnings = warnings(&spec);
     let request = ControlRequest::UpdateService { target, version, spec: Box::new(spec), rollback };
     app.cluster.call(request).await?;
-    Ok(Json(json!({"Warnings": null})).into_response())
+    Ok(Json(json!({"Warnings": warnings})).into_response())
 }
 
 pub(crate) async fn remove(State(app): State<App>, Path(target): Path<String>) -> Handled {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use skep_types::file::{FileKind, FileRef};
-use skep_types::limits;
 use skep_types::spec::{
     ContainerSpec, DnsConfig, EndpointMode, EndpointSpec, FailureAction, NetworkAttachmentSpec, Placement, PortConfig,
-    Protocol, PublishMode, Resources, RestartCondition, RestartPolicy, Seccomp, ServiceMode, ServiceSpec, TaskSpec,
-    UpdateConfig, UpdateOrder,
+    Protocol, PublishMode, Resources, RestartCondition, RestartPolicy, Seccomp, SelinuxContext, ServiceMode, ServiceSpec,
+    TaskSpec, UpdateConfig, UpdateOrder,
 };
+use skep_types::{limits, logdriver};
 
 use crate::create_json::{custom_seccomp, mount, ulimits};
 use crate::error::{Failure, Handled};
@@ -19,6 +19,10 @@ use crate::fields::Fields;
 
 /// Networks of a spec as the client named them; resolved to ids afterwards.
 pub(crate) type NamedNetworks = Vec<(String, Vec<String>)>;
+
+/// They are for Windows, and nobody's Linux has a use for them.
+pub(crate) const NO_CREDENTIAL_SPECS: &str =
+    "credential specs are for containers of Windows: this swarm runs containers of Linux, leave --credential-spec out";
 
 fn invalid(message: impl std::fmt::Display) -> Failure {
     Failure::invalid(format!("rpc error: code = InvalidArgument desc = {message}"))
@@ -103,7 +107,12 @@ fn task(mut f: Fields) -> Handled<TaskSpec> {
     let name: String = log.get("Name")?;
     let options: BTreeMap<String, String> = log.get("Options")?;
     log.finish()?;
-    // A driver that no node has is the scheduler's to refuse, as in Docker.
+    match logdriver::check(&name, &options) {
+        // A driver that no node has is the scheduler's to refuse, as in Docker.
+        Ok(()) | Err(logdriver::Fault::Unknown(_)) => {}
+        Err(logdriver::Fault::Unbuilt(what)) => return Err(Failure::unbuilt(what)),
+        Err(logdriver::Fault::Invalid(text)) => return Err(Failure::invalid(text)),
+    }
     let log_driver = if name.is_empty() && !options.is_empty() { Some("json-file".to_owned()) } else { Some(name) };
     let spec = TaskSpec {
         container: container(
@@ -123,7 +132,7 @@ fn task(mut f: Fields) -> Handled<TaskSpec> {
 }
 
 fn container(mut f: Fields) -> Handled<ContainerSpec> {
-    let (no_new_privileges, seccomp) = privileges(f.object("Privileges")?)?;
+    let (no_new_privileges, seccomp, selinux) = privileges(f.object("Privileges")?)?;
     let spec = ContainerSpec {
         image: f.get("Image")?,
         labels: f.get("Labels")?,
@@ -165,6 +174,7 @@ fn container(mut f: Fields) -> Handled<ContainerSpec> {
         oom_score_adj: f.get("OomScoreAdj")?,
         no_new_privileges,
         seccomp,
+        selinux,
     };
     let isolation: String = f.get("Isolation")?;
     if !matches!(isolation.as_str(), "" | "default") {
@@ -183,8 +193,8 @@ fn dns(mut f: Fields) -> Handled<DnsConfig> {
     Ok(out)
 }
 
-/// Whether new privileges are kept away, and the filter of system calls.
-fn privileges(mut f: Fields) -> Handled<(bool, Seccomp)> {
+/// Whether new privileges are kept away, the filter of system calls, and the label for SELinux.
+fn privileges(mut f: Fields) -> Handled<(bool, Seccomp, Option<SelinuxContext>)> {
     let mut of = f.object("Seccomp")?;
     let (mode, profile): (String, String) = (of.get("Mode")?, of.get("Profile")?);
     of.finish()?;
@@ -208,14 +218,26 @@ fn privileges(mut f: Fields) -> Handled<(bool, Seccomp)> {
         other => return Err(invalid(format!("invalid AppArmor mode: {other:?}"))),
     }
     of.finish()?;
-    for key in ["CredentialSpec", "SELinuxContext"] {
-        if f.object_option(key)?.is_some() {
-            return Err(Failure::unbuilt(format!("ContainerSpec.Privileges.{key}")));
-        }
+    if f.object_option("CredentialSpec")?.is_some() {
+        return Err(Failure::invalid(NO_CREDENTIAL_SPECS));
     }
+    let selinux = match f.object_option("SELinuxContext")? {
+        None => None,
+        Some(mut s) => {
+            let context = SelinuxContext {
+                disable: s.get("Disable")?,
+                user: s.get("User")?,
+                role: s.get("Role")?,
+                kind: s.get("Type")?,
+                level: s.get("Level")?,
+            };
+            s.finish()?;
+            Some(context)
+        }
+    };
     let no_new = f.get("NoNewPrivileges")?;
     f.finish()?;
-    Ok((no_new, seccomp))
+    Ok((no_new, seccomp, selinux))
 }
 
 /// The secrets or configs that a container gets.
@@ -231,7 +253,7 @@ fn files(f: &mut Fields, kind: FileKind) -> Handled<Vec<FileRef>> {
             return Err(invalid(format!("malformed {} reference", kind.as_str())));
         }
         if r.object_option("Runtime")?.is_some() {
-            return Err(Failure::unbuilt("a config that is for the engine and no file (--credential-spec)"));
+            return Err(Failure::invalid(NO_CREDENTIAL_SPECS));
         }
         let no_target = || invalid(format!("malformed {} reference, no target provided", kind.as_str()));
         let mut file = r.object_option("File")?.ok_or_else(no_target)?;
@@ -478,7 +500,15 @@ mod tests {
         assert!(untargeted.ends_with("malformed config reference, no target provided"), "{untargeted}");
         assert!(container("Secrets", json!([{"SecretID": "x", "SecretName": "y", "File": {"UID": "me"}}])).contains("UID"));
         assert!(container("Privileges", json!({"AppArmor": {"Mode": "mine"}})).ends_with("invalid AppArmor mode: \"mine\""));
-        assert!(container("Privileges", json!({"SELinuxContext": {}})).contains("Privileges.SELinuxContext"));
+        assert!(container("Privileges", json!({"SELinuxContext": {"Colour": "red"}})).contains("SELinuxContext.Colour"));
+        assert_eq!(container("Privileges", json!({"CredentialSpec": {"Config": "x"}})), NO_CREDENTIAL_SPECS);
+        assert_eq!(container("Configs", json!([{"ConfigID": "x", "ConfigName": "y", "Runtime": {}}])), NO_CREDENTIAL_SPECS);
+        let logs = |driver: &str, options: serde_json::Value| {
+            let spec = json!({"ContainerSpec": {"Image": "i"}, "LogDriver": {"Name": driver, "Options": options}});
+            with("TaskTemplate", spec)
+        };
+        assert_eq!(logs("splunk", json!({})), "the log driver splunk is not built yet in Skep");
+        assert_eq!(logs("gelf", json!({"x": "y"})), "unknown log opt 'x' for gelf log driver");
         let profile = container("Privileges", json!({"Seccomp": {"Mode": "custom", "Profile": "bm9uZQ=="}}));
         assert!(profile.starts_with("Decoding seccomp profile failed: "), "{profile}");
     }

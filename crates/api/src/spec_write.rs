@@ -30,8 +30,12 @@ pub(crate) fn mount(m: &Mount) -> Value {
     if m.no_copy || !m.volume_labels.is_empty() {
         out["VolumeOptions"] = json!({"NoCopy": m.no_copy, "Labels": m.volume_labels});
     }
-    if let Some(driver) = &m.volume_driver {
+    if m.volume_driver.is_some() || !m.volume_options.is_empty() {
+        let driver = m.volume_driver.as_deref().unwrap_or("local");
         out["VolumeOptions"]["DriverConfig"] = json!({"Name": driver});
+        if !m.volume_options.is_empty() {
+            out["VolumeOptions"]["DriverConfig"]["Options"] = json!(m.volume_options);
+        }
     }
     if m.tmpfs_size != 0 || m.tmpfs_mode != 0 {
         out["TmpfsOptions"] = json!({"SizeBytes": m.tmpfs_size, "Mode": m.tmpfs_mode});
@@ -98,6 +102,10 @@ fn container(c: &ContainerSpec, defaults: bool) -> Value {
     }
     if c.no_new_privileges {
         privileges.insert("NoNewPrivileges".to_owned(), json!(true));
+    }
+    if let Some(s) = &c.selinux {
+        let context = json!({"Disable": s.disable, "User": s.user, "Role": s.role, "Type": s.kind, "Level": s.level});
+        privileges.insert("SELinuxContext".to_owned(), context);
     }
     if !privileges.is_empty() {
         out.insert("Privileges".to_owned(), Value::Object(privileges));

@@ -18,7 +18,7 @@ use crate::filters::Filters;
 pub(crate) fn shown(v: &VolumeInfo) -> Value {
     json!({
         "Name": v.name, "Driver": "local", "Mountpoint": v.mountpoint, "CreatedAt": v.created.rfc3339(), "Labels": v.labels,
-        "Scope": "local", "Options": null,
+        "Scope": "local", "Options": if v.options.is_empty() { Value::Null } else { json!(v.options) },
     })
 }
 
@@ -65,9 +65,9 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
         return Err(Failure::unbuilt(format!("the volume driver {driver}")));
     }
     let name: String = body.get("Name")?;
-    let labels = body.get("Labels")?;
+    let (labels, options) = (body.get("Labels")?, body.get("DriverOpts")?);
     body.finish()?;
-    let volume = app.engine.create_volume(&name, labels)?;
+    let volume = app.engine.create_volume(&name, labels, options)?;
     Ok((StatusCode::CREATED, Json(shown(&volume))).into_response())
 }
 

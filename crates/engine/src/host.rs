@@ -26,6 +26,8 @@ pub struct HostFacts {
     pub memory: u64,
     /// 1 or 2.
     pub cgroup_version: u8,
+    /// SELinux is in force.
+    pub selinux: bool,
 }
 
 /// System calls around containers, apart from networking.

@@ -1,6 +1,6 @@
 //! Reading json-file logs: tail, since, until, follow, over rotated files.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ struct Raw {
     log: String,
     stream: String,
     time: String,
+    #[serde(default)]
+    attrs: BTreeMap<String, String>,
 }
 
 fn wanted(options: &LogOptions, record: &LogRecord) -> bool {
@@ -134,7 +136,7 @@ fn read_records<R: Read + Seek>(
         }
         // A record torn by power loss is skipped.
         let Ok(raw) = serde_json::from_slice::<Raw>(&line) else { continue };
-        let record = LogRecord { stderr: raw.stream == "stderr", time: raw.time, line: raw.log };
+        let record = LogRecord { stderr: raw.stream == "stderr", time: raw.time, line: raw.log, attrs: raw.attrs };
         if wanted(options, &record) {
             give(record)?;
         }

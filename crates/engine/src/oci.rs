@@ -93,6 +93,29 @@ const CPU_PERIOD: u64 = 100_000;
 /// Kind of the mounts of secrets and configs, which nothing is ever run from.
 pub(crate) const FILE_KIND: &str = "file";
 
+/// A device of the host in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Path on the host.
+    pub host: String,
+    /// Path in the container.
+    pub path: String,
+    /// A block device.
+    pub block: bool,
+    /// Number of the driver.
+    pub major: i64,
+    /// Number of the device.
+    pub minor: i64,
+    /// Permissions of the node.
+    pub mode: u32,
+    /// Owner of the node.
+    pub uid: u32,
+    /// Group of the node.
+    pub gid: u32,
+    /// What the container may do: letters of `rwm`.
+    pub access: String,
+}
+
 /// What the configuration is made from.
 #[derive(Debug)]
 pub struct Inputs<'a> {
@@ -112,6 +135,8 @@ pub struct Inputs<'a> {
     pub netns: Option<&'a str>,
     /// Mounts, files made for /etc included.
     pub mounts: &'a [MountPoint],
+    /// Devices of the host.
+    pub devices: &'a [Device],
     /// Parent of its cgroup.
     pub cgroup_parent: &'a str,
     /// The host has only the unified hierarchy.
@@ -231,7 +256,8 @@ pub fn config(inputs: &Inputs<'_>) -> Result<Value> {
             "sysctl": sysctls,
             "namespaces": namespaces,
             "cgroupsPath": cgroup_path(inputs.cgroup_parent, inputs.id),
-            "resources": resources(host),
+            "resources": resources(host, inputs.devices),
+            "devices": nodes(inputs.devices),
             "maskedPaths": masked,
             "readonlyPaths": readonly,
         },
@@ -246,9 +272,33 @@ fn rlimits(ulimits: &[Ulimit]) -> Value {
     ulimits.iter().map(one).collect()
 }
 
-fn resources(host: &HostConfig) -> Value {
+/// Below /dev the runtime library makes nodes; elsewhere the host's own are mounted (see [`mounts`]).
+fn is_made(d: &Device) -> bool {
+    d.path.starts_with("/dev/")
+}
+
+fn nodes(devices: &[Device]) -> Value {
+    let node = |d: &Device| {
+        json!({
+            "path": d.path, "type": if d.block { "b" } else { "c" }, "major": d.major, "minor": d.minor, "fileMode": d.mode,
+            "uid": d.uid, "gid": d.gid,
+        })
+    };
+    devices.iter().filter(|d| is_made(d)).map(node).collect()
+}
+
+/// A rule of the device cgroup as Docker writes it, `c 42:* rwm`; it was looked at when the container was created.
+fn rule(text: &str) -> Option<Value> {
+    let mut words = text.split(' ');
+    let (kind, numbers, access) = (words.next()?, words.next()?, words.next()?);
+    let (major, minor) = numbers.split_once(':')?;
+    let number = |n: &str| n.parse::<i64>().ok();
+    Some(json!({"allow": true, "type": kind, "major": number(major), "minor": number(minor), "access": access}))
+}
+
+fn resources(host: &HostConfig, given: &[Device]) -> Value {
     let device = |kind: &str, major: Option<i64>, minor: Option<i64>, access: &str| json!({"allow": true, "type": kind, "major": major, "minor": minor, "access": access});
-    let devices = if host.privileged {
+    let mut devices = if host.privileged {
         vec![json!({"allow": true, "access": "rwm"})]
     } else {
         vec![
@@ -266,6 +316,11 @@ fn resources(host: &HostConfig) -> Value {
             device("c", Some(136), None, "rwm"),
         ]
     };
+    if !host.privileged {
+        let of = |d: &Device| device(if d.block { "b" } else { "c" }, Some(d.major), Some(d.minor), &d.access);
+        devices.extend(given.iter().map(of));
+        devices.extend(host.device_rules.iter().filter_map(|r| rule(r)));
+    }
     let mut out = json!({ "devices": devices });
     if host.memory > 0 {
         // Docker's default: as much swap as memory.
@@ -325,6 +380,9 @@ fn mounts(inputs: &Inputs<'_>) -> Vec<Value> {
             out.push(mount(&point.destination, "bind", &point.source, &options));
         }
     }
+    for d in inputs.devices.iter().filter(|d| !is_made(d)) {
+        out.push(mount(&d.path, "bind", &d.host, &["bind", "rprivate", "rw", "nosuid", "noexec"]));
+    }
     out
 }
 
@@ -350,5 +408,26 @@ mod tests {
         let config =
             ContainerConfig { env: vec!["PATH=/x".to_owned(), "A=1".to_owned(), "HOSTNAME".to_owned()], ..Default::default() };
         assert_eq!(environment(&config, "h"), ["PATH=/x", "A=1"]);
+    }
+
+    #[test]
+    fn devices_are_nodes_and_rules() {
+        let device = |path: &str, access: &str| Device {
+            host: "/dev/fuse".into(),
+            path: path.into(),
+            block: false,
+            major: 10,
+            minor: 229,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+            access: access.into(),
+        };
+        let host = HostConfig { device_rules: vec!["b 8:* r".into()], ..HostConfig::default() };
+        let resources = resources(&host, &[device("/dev/fuse", "rw")]);
+        let rules = resources["devices"].as_array().expect("rules");
+        assert_eq!(rules[rules.len() - 2], json!({"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}));
+        assert_eq!(rules[rules.len() - 1], json!({"allow": true, "type": "b", "major": 8, "minor": null, "access": "r"}));
+        assert_eq!(nodes(&[device("/dev/fuse", "rw"), device("/srv/fuse", "rw")]).as_array().map(Vec::len), Some(1));
     }
 }

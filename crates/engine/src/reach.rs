@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use skep_types::container::{MountPoint, PathStat};
 use skep_types::usage::Change;
 
+use crate::shim::VolumeMount;
+
 /// Longest plan: some hundred layers and mounts.
 pub const MAX_PLAN: u32 = 4 << 20;
 
@@ -40,6 +42,8 @@ pub enum Root {
         rootfs: PathBuf,
         /// Volumes and binds to mount in it.
         mounts: Vec<MountPoint>,
+        /// Volumes that are more than directories, to mount before.
+        filesystems: Vec<VolumeMount>,
         /// Nothing may be written outside of the mounts.
         readonly: bool,
     },

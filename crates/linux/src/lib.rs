@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod host;
 pub mod memory;
 pub mod net;
+mod peer;
 mod processes;
 pub mod reach;
 pub mod runtime;

@@ -4,7 +4,6 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -13,12 +12,13 @@ use rustix::mount::{
 };
 use skep_archive::{Extract, extract, open_in, open_root, pack, pack_all, pack_layer};
 use skep_engine::reach::{MAX_PLAN, Outcome, Plan, Refusal, Root, Work};
-use skep_engine::shim::{FrameKind, MAX_FRAME, Request, Response, SOCKET_FILE};
+use skep_engine::shim::VolumeMount;
 use skep_types::Time;
 use skep_types::container::{MountPoint, PathStat};
 use skep_types::usage::{Change, ChangeKind};
 
-use crate::shim::{Layers, make_dir_inside, overlay, resolve_user};
+use crate::peer::Peer;
+use crate::shim::{Layers, make_dir_inside, mount_volumes, overlay, resolve_user};
 
 /// What went wrong, on its way to the daemon.
 struct Refused(Refusal, String);
@@ -143,7 +143,8 @@ fn change(c: skep_archive::Change) -> Change {
 fn open(root: &Root) -> Result<OwnedFd, Refused> {
     match root {
         Root::Running { bundle } => {
-            let (shim, init) = ask_shim(bundle)?;
+            let mut peer = Peer::connect(bundle)?;
+            let (init, shim) = (peer.hello()?, peer.pid());
             let process = process(init)?;
             // The container's first process is a child of its shim, which lives: no other process can have taken its number.
             if parent(&process)? != shim {
@@ -152,13 +153,15 @@ fn open(root: &Root) -> Result<OwnedFd, Refused> {
             Ok(openat(&process, "root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
         }
         Root::Own { bundle, rootfs } => {
-            let (shim, _) = ask_shim(bundle)?;
-            let process = process(shim)?;
+            let mut peer = Peer::connect(bundle)?;
+            let process = process(peer.pid())?;
+            // After it was opened, so that it is the shim's.
+            peer.hello()?;
             let view = openat(&process, "root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
             Ok(open_in(&view, rootfs, OFlags::PATH | OFlags::DIRECTORY)?)
         }
-        Root::Stopped { lower, upper, work, rootfs, mounts, readonly } => {
-            mount_all(&Layers { lower, upper, work, rootfs }, mounts, *readonly)
+        Root::Stopped { lower, upper, work, rootfs, mounts, filesystems, readonly } => {
+            mount_all(&Layers { lower, upper, work, rootfs }, mounts, filesystems, *readonly)
         }
         Root::Layer { upper, .. } => Ok(open_root(upper)?),
     }
@@ -178,31 +181,14 @@ fn parent(process: &OwnedFd) -> Result<i32, Refused> {
     parent.ok_or_else(|| Refused(Refusal::Failed, "the kernel does not tell a process's parent".to_owned()))
 }
 
-/// Process ids of a bundle's shim, which listens, and of its container's first process.
-fn ask_shim(bundle: &Path) -> Result<(i32, i32), Refused> {
-    let odd = || Refused(Refusal::Failed, "the container's shim did not answer as it should".to_owned());
-    let mut shim = UnixStream::connect(bundle.join(SOCKET_FILE))?;
-    let peer = rustix::net::sockopt::socket_peercred(&shim)?;
-    let body = serde_json::to_vec(&Request::Hello).map_err(io::Error::from)?;
-    let length = u32::try_from(body.len()).map_err(|_| odd())?;
-    shim.write_all(&[&length.to_le_bytes()[..], &[FrameKind::Message as u8], &body].concat())?;
-    let mut head = [0u8; 5];
-    shim.read_exact(&mut head)?;
-    let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    if length > MAX_FRAME {
-        return Err(odd());
-    }
-    let mut answer = vec![0; length];
-    shim.read_exact(&mut answer)?;
-    match serde_json::from_slice(&answer) {
-        Ok(Response::Hello { pid, .. }) => Ok((peer.pid.as_raw_nonzero().get(), pid)),
-        _ => Err(odd()),
-    }
-}
-
 /// Mounts what a stopped container would see, for this process alone.
 #[allow(unsafe_code)]
-fn mount_all(layers: &Layers<'_>, mounts: &[MountPoint], readonly: bool) -> Result<OwnedFd, Refused> {
+fn mount_all(
+    layers: &Layers<'_>,
+    mounts: &[MountPoint],
+    filesystems: &[VolumeMount],
+    readonly: bool,
+) -> Result<OwnedFd, Refused> {
     // SAFETY: the helper has one thread and shares no descriptors or filesystem state that unsharing mounts would affect.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
@@ -210,6 +196,7 @@ fn mount_all(layers: &Layers<'_>, mounts: &[MountPoint], readonly: bool) -> Resu
         std::fs::create_dir_all(dir)?;
     }
     overlay(layers)?;
+    mount_volumes(filesystems).map_err(|e| Refused(Refusal::Failed, e.0))?;
     let mut sorted: Vec<&MountPoint> = mounts.iter().filter(|m| matches!(m.kind.as_str(), "bind" | "volume")).collect();
     sorted.sort_by_key(|m| m.destination.matches('/').count());
     for m in sorted {

@@ -64,6 +64,7 @@ fn facts() -> HostFacts {
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         memory: info.totalram.saturating_mul(u64::from(info.mem_unit)),
         cgroup_version: if cgroup::is_v2() { 2 } else { 1 },
+        selinux: std::fs::read_to_string("/sys/fs/selinux/enforce").is_ok_and(|t| t.trim() == "1"),
     }
 }
 

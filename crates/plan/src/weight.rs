@@ -58,11 +58,15 @@ fn template(t: &TaskSpec) -> usize {
     let mounts: usize = c
         .mounts
         .iter()
-        .map(|m| PART + texts([&m.source, &m.target].into_iter().chain(&m.volume_driver)) + labels(&m.volume_labels))
+        .map(|m| {
+            PART + texts([&m.source, &m.target].into_iter().chain(&m.volume_driver))
+                + labels(&m.volume_labels)
+                + labels(&m.volume_options)
+        })
         .sum();
     let networks: usize = t.networks.iter().map(|n| PART + texts(&n.aliases)).sum();
     let single = texts([&c.image, &c.hostname, &c.dir, &c.user, &c.stop_signal]);
     let auth = texts(t.registry_auth.iter().chain(&t.log_driver));
-    let generic = texts(t.resources.reserve_generic.keys());
+    let generic = texts(t.resources.reserve_generic.keys()) + labels(&t.log_options);
     OBJECT * 2 + labels(&c.labels) + lists + mounts + networks + single + auth + generic + t.placement.platforms.len() * 32
 }

@@ -160,10 +160,10 @@ pub struct HostConfig {
     /// Resolver options.
     #[serde(default)]
     pub dns_options: Vec<String>,
-    /// `json-file`, which is the default when empty, or `none`.
+    /// Where its output goes: `json-file`, `local`, `none`, `syslog`, `journald`, `gelf` or `fluentd`; empty is the daemon's default.
     #[serde(default)]
     pub log_driver: String,
-    /// Options of the json-file log (`max-size`, `max-file`).
+    /// Options of the log driver.
     #[serde(default)]
     pub log_opts: BTreeMap<String, String>,
     /// Size of /dev/shm in bytes; 0 means 64 MiB.
@@ -199,6 +199,26 @@ pub struct HostConfig {
     /// Size of its terminal before the program runs: rows, columns.
     #[serde(default)]
     pub console_size: Option<(u16, u16)>,
+    /// Devices of the host.
+    #[serde(default)]
+    pub devices: Vec<DeviceMap>,
+    /// What it may do with other devices, as the device cgroup is told: `c 42:* rmw`.
+    #[serde(default)]
+    pub device_rules: Vec<String>,
+    /// `--security-opt label=`, without that word. Hosts without SELinux have no use for it.
+    #[serde(default)]
+    pub selinux: Vec<String>,
+}
+
+/// A device of the host in a container (`--device`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct DeviceMap {
+    /// Path on the host: a device, or a directory of devices.
+    pub host: String,
+    /// Path in the container.
+    pub container: String,
+    /// What may be done with it: letters of `rwm`.
+    pub permissions: String,
 }
 
 /// A network that a new container joins.
@@ -457,6 +477,9 @@ pub struct VolumeInfo {
     /// Made for one container by `-v /path` or an image.
     #[serde(default)]
     pub anonymous: bool,
+    /// Options of the `local` driver: what is mounted while containers use it.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
 }
 
 /// Something that happened on this host, or in the swarm that it manages (`swarm-semantics` 2.5).

@@ -141,4 +141,7 @@ pub struct LogRecord {
     pub time: String,
     /// The line with its end.
     pub line: String,
+    /// What the log driver was told to add: labels and variables of the container, its tag.
+    #[serde(default)]
+    pub attrs: BTreeMap<String, String>,
 }

@@ -17,6 +17,7 @@ pub mod health;
 pub mod host;
 pub mod id;
 pub mod limits;
+pub mod logdriver;
 pub mod logs;
 pub mod names;
 pub mod net;
@@ -32,6 +33,7 @@ pub mod template;
 pub mod time;
 pub mod tunnel;
 pub mod usage;
+pub mod volume;
 pub mod wireguard;
 
 pub use id::{ClusterId, FileId, LogId, NetworkId, NodeId, ServiceId, TaskId};

@@ -13,7 +13,7 @@ use crate::{Ipv4Net, NetworkId, Secret};
 
 mod container;
 
-pub use container::{ContainerSpec, DnsConfig, Mount, MountKind, Seccomp, Ulimit};
+pub use container::{ContainerSpec, DnsConfig, Mount, MountKind, Seccomp, SelinuxContext, Ulimit};
 
 /// Labels of any object.
 pub type Labels = BTreeMap<String, String>;

@@ -125,8 +125,12 @@ fn walk(text: &str, value: impl Fn(&str) -> Result<String, String>) -> Result<St
     Ok(out)
 }
 
+fn of_mount(m: &Mount) -> impl Iterator<Item = &String> {
+    [&m.source, &m.target].into_iter().chain(m.volume_labels.values()).chain(m.volume_options.values())
+}
+
 fn texts(c: &ContainerSpec) -> impl Iterator<Item = &String> {
-    let mounts = c.mounts.iter().flat_map(|m| [&m.source, &m.target].into_iter().chain(m.volume_labels.values()));
+    let mounts = c.mounts.iter().flat_map(of_mount);
     c.env.iter().chain([&c.hostname]).chain(mounts).chain(c.labels.values())
 }
 
@@ -158,10 +162,10 @@ pub fn fill(c: &mut ContainerSpec, context: &Context) -> Result<(), String> {
     c.env.iter_mut().try_for_each(|e| put("env", e))?;
     put("hostname", &mut c.hostname)?;
     c.labels.values_mut().try_for_each(|l| put("labels", l))?;
-    for Mount { source, target, volume_labels, .. } in &mut c.mounts {
+    for Mount { source, target, volume_labels, volume_options, .. } in &mut c.mounts {
         put("mounts", source)?;
         put("mounts", target)?;
-        volume_labels.values_mut().try_for_each(|l| put("mounts", l))?;
+        volume_labels.values_mut().chain(volume_options.values_mut()).try_for_each(|l| put("mounts", l))?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod chaos;
 mod client;
 mod coexist;
 mod connect;
+mod devices;
 mod doctor;
 mod drain;
 mod encrypted;
@@ -18,6 +19,7 @@ mod health;
 mod inside;
 mod journey_one;
 mod keys;
+
 mod logs;
 mod machine;
 mod modes;
@@ -37,6 +39,7 @@ mod stacks;
 mod tasks;
 mod updates;
 mod upkeep;
+mod volumes;
 mod wordpress;
 
 /// Ends a test where it cannot run.

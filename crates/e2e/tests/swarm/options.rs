@@ -81,7 +81,7 @@ fn a_container_is_what_its_spec_says() {
     for (flags, text) in [
         ("--dns nonsense", "nonsense"),
         ("--ulimit sheep=1", "invalid ulimit type: sheep"),
-        ("--log-driver syslog --constraint node.role==manager", ""),
+        ("--log-driver loki --constraint node.role==manager", ""),
     ] {
         let refused = d(&format!("service create -d --name bad {flags} busybox:1.28 sleep 1"));
         match text {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use skep_types::container::{
-    ContainerConfig, ContainerInfo, ContainerState, CreateContainer, EngineRestart, MountPoint, PortMap,
+    ContainerConfig, ContainerInfo, ContainerState, CreateContainer, EngineRestart, HostConfig, MountPoint, PortMap,
 };
 use skep_types::host::ImageInfo;
 use skep_types::names;
@@ -11,8 +11,9 @@ use skep_types::spec::{MountKind, Protocol};
 
 use super::{Container, NO_LOG, Record};
 use crate::Engine;
-use crate::error::{Result, conflict, internal, invalid};
+use crate::error::{Code, EngineError, Result, conflict, internal, invalid};
 use crate::oci::{capabilities, merge_env};
+use crate::volumes::NewVolume;
 
 /// Smallest memory limit that the kernel lets a container start with, in bytes, as Docker refuses below it.
 pub(super) const MIN_MEMORY: u64 = 6 << 20;
@@ -74,6 +75,7 @@ impl Engine {
     /// 400 for what no container can have, 404 for a missing image, 409 for a name in use.
     pub async fn create(self: &Arc<Self>, request: CreateContainer) -> Result<String> {
         validate(&request)?;
+        self.check_host(&request.host)?;
         let image = self.images.image(&request.config.image)?;
         let lower = self.images.lower(&image.id)?;
         self.check_networks(&request)?;
@@ -100,6 +102,18 @@ impl Engine {
                 Err(e)
             }
         }
+    }
+
+    /// What this host cannot do.
+    fn check_host(&self, host: &HostConfig) -> Result<()> {
+        let facts = self.runtime.facts();
+        super::devices::check(host, &facts)?;
+        if facts.selinux && host.selinux.iter().any(|o| o != "disable") {
+            let text = "SELinux is in force on this host, and labels of containers are not built yet in Skep: leave --security-opt label= \
+                        out, or say label=disable";
+            return Err(EngineError::new(Code::Unimplemented, text));
+        }
+        Ok(())
     }
 
     fn make_record(
@@ -163,8 +177,8 @@ impl Engine {
     fn mounts(&self, request: &CreateContainer, config: &ContainerConfig, id: &str) -> Result<(Vec<MountPoint>, CopyUps)> {
         let mut points: Vec<MountPoint> = Vec::new();
         let mut copy_up = Vec::new();
-        let mut volume = |name: &str, target: &str, rw: bool, copy: bool, labels, anonymous| -> Result<MountPoint> {
-            let (info, created) = self.volumes.create(name, labels, anonymous)?;
+        let mut volume = |new: NewVolume, target: &str, rw: bool, copy: bool| -> Result<MountPoint> {
+            let (info, created) = self.volumes.create(new)?;
             if created {
                 let attributes = [("driver".to_owned(), "local".to_owned())];
                 self.events.emit("volume", "create", &info.name, attributes);
@@ -186,7 +200,7 @@ impl Engine {
                     .map_err(|e| internal(&format!("make bind source {source}"), e))?;
                 points.push(MountPoint { kind: "bind".to_owned(), name: String::new(), source, destination: target, rw });
             } else {
-                points.push(volume(&source, &target, rw, copy, Default::default(), false)?);
+                points.push(volume(NewVolume { name: source, ..NewVolume::default() }, &target, rw, copy)?);
             }
         }
         for mount in &request.host.mounts {
@@ -205,8 +219,9 @@ impl Engine {
                 MountKind::Volume => {
                     let anonymous = mount.source.is_empty();
                     let name = if anonymous { crate::random_hex::<32>()? } else { mount.source.clone() };
-                    let labels = mount.volume_labels.clone();
-                    points.push(volume(&name, &mount.target, rw, !mount.no_copy, labels, anonymous)?);
+                    let (labels, options) = (mount.volume_labels.clone(), mount.volume_options.clone());
+                    let new = NewVolume { name, labels, anonymous, options };
+                    points.push(volume(new, &mount.target, rw, !mount.no_copy)?);
                 }
                 MountKind::Tmpfs => {
                     let mut options = format!("mode={:o}", if mount.tmpfs_mode == 0 { 0o1777 } else { mount.tmpfs_mode });
@@ -220,7 +235,8 @@ impl Engine {
         }
         for target in &config.volumes {
             if !points.iter().any(|p| p.destination == *target) {
-                points.push(volume(&crate::random_hex::<32>()?, target, true, true, Default::default(), true)?);
+                let new = NewVolume { name: crate::random_hex::<32>()?, anonymous: true, ..NewVolume::default() };
+                points.push(volume(new, target, true, true)?);
             }
         }
         for (index, point) in points.iter().enumerate() {

@@ -11,14 +11,14 @@ use skep_types::spec::Seccomp;
 
 use super::network::{endpoint_infos, own_addresses, ports};
 use super::shared::Lender;
-use super::{Container, NO_LOG, Record, etc, files};
+use super::{Container, NO_LOG, Record, devices, etc, files};
 use crate::Engine;
 use crate::error::{Code, EngineError, Result, conflict, internal, invalid};
 use crate::files::write_json;
 use crate::net::Sandbox;
 use crate::oci;
 use crate::shim::client::Connection;
-use crate::shim::{CONFIG_FILE, CopyUp, EXIT_FILE, Launch, LogConfig, Request, Response, ShimConfig};
+use crate::shim::{CONFIG_FILE, CopyUp, EXIT_FILE, Launch, LogConfig, MOUNT_FAILED, Request, Response, ShimConfig};
 
 impl Engine {
     /// Starts a container.
@@ -60,7 +60,9 @@ impl Engine {
             self.let_go(container);
             let _ = std::fs::remove_dir_all(&container.bundle);
             container.drop_pending();
-            let code = if e.message.contains("permission denied") {
+            let code = if e.message.starts_with(MOUNT_FAILED) {
+                128
+            } else if e.message.contains("permission denied") {
                 126
             } else if e.message.contains("executable file not found") || e.message.contains("no such file") {
                 127
@@ -98,7 +100,10 @@ impl Engine {
         }
         let lender = self.lender(container, &record)?;
         let sandbox = self.join_networks(container, &record).await?;
-        let shim = self.shim_config(container, &record, sandbox.as_ref(), lender.as_ref())?;
+        let mut shim = self.shim_config(container, &record, sandbox.as_ref(), lender.as_ref())?;
+        // Until it runs, and others can take its mounts.
+        let _starting = self.volumes_starting(&record.info.mounts).await;
+        shim.filesystems = self.filesystems(&record.info.mounts, &container.id).await?;
         let _ = std::fs::remove_file(container.dir.join(EXIT_FILE));
         let _ = std::fs::remove_dir_all(&container.bundle);
         std::fs::create_dir_all(&container.bundle)
@@ -200,6 +205,7 @@ impl Engine {
             rootfs: rootfs.display().to_string(),
             netns: sandbox.map(|s| &s.netns).or(lender.and_then(|l| l.netns.as_ref())).map(|p| p.to_str().unwrap_or_default()),
             mounts: &mounts,
+            devices: &devices::find(&info.host.devices)?,
             cgroup_parent: &self.config.cgroup_parent,
             cgroup_v2: facts.cgroup_version == 2,
             readonly_cgroups: self.runtime.readonly_cgroups(),
@@ -234,6 +240,7 @@ impl Engine {
                 .iter()
                 .map(|(volume, target)| CopyUp { volume: volume.clone(), target: target.clone() })
                 .collect(),
+            filesystems: Vec::new(),
             runtime_root: self.config.exec_root.join("rt"),
             files: files::staged(&record.files),
         })
@@ -258,6 +265,9 @@ impl Engine {
 
 /// Docker's envelope, by which clients choose exit code 126 or 127.
 fn failed_start(message: &str) -> EngineError {
+    if message.starts_with(MOUNT_FAILED) {
+        return EngineError::new(Code::Internal, message);
+    }
     let text = format!(
         "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container \
          process: {message}"

@@ -3,6 +3,7 @@
 mod attach;
 mod connect;
 mod create;
+mod devices;
 mod etc;
 mod exec;
 mod exit;
@@ -17,6 +18,7 @@ mod rename;
 mod shared;
 mod stop;
 mod usage;
+mod volumes;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

@@ -126,8 +126,9 @@ impl Engine {
             View::Own if running => Root::Own { bundle, rootfs },
             _ => {
                 let mounts = if view == View::Whole { record.info.mounts } else { Vec::new() };
+                let filesystems = self.filesystems(&mounts, &container.id).await?;
                 let readonly = record.info.host.readonly_rootfs;
-                Root::Stopped { lower, upper, work: container.dir.join("work"), rootfs, mounts, readonly }
+                Root::Stopped { lower, upper, work: container.dir.join("work"), rootfs, mounts, filesystems, readonly }
             }
         };
         self.start_helper(Plan { root, work }, (!running).then_some(guard)).await

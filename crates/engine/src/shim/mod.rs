@@ -10,6 +10,7 @@ pub mod client;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use skep_types::volume::Filesystem;
 
 /// Version of the frames below. A daemon talks to shims of its own and the previous version.
 pub const PROTOCOL: u32 = 1;
@@ -64,6 +65,23 @@ pub struct CopyUp {
     pub target: String,
 }
 
+/// A volume that is more than a directory. The shim mounts it in its own mount namespace, so that it is gone with the shim, whatever
+/// happens; containers that have it at the same time have one mount, as if it were the host's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// Name of the volume.
+    pub name: String,
+    /// The volume's directory, on which it is mounted.
+    pub at: PathBuf,
+    /// What is mounted.
+    pub filesystem: Filesystem,
+    /// Bundles of running containers that have it: the mount of the first that answers is taken.
+    pub lenders: Vec<PathBuf>,
+}
+
+/// How a failed mount of a volume begins, as Docker says it.
+pub const MOUNT_FAILED: &str = "error while mounting volume ";
+
 /// What a shim needs to run its container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ShimConfig {
@@ -100,6 +118,9 @@ pub struct ShimConfig {
     pub capabilities: Vec<String>,
     /// Volumes that take the image's content while they are empty.
     pub volumes: Vec<CopyUp>,
+    /// Volumes to mount before anything else.
+    #[serde(default)]
+    pub filesystems: Vec<VolumeMount>,
     /// State directory of the runtime library.
     pub runtime_root: PathBuf,
     /// A small init is the container's first process.

@@ -16,6 +16,7 @@ mod rootfs;
 mod server;
 mod session;
 mod users;
+mod volumes;
 mod workload;
 
 use std::io::Write;
@@ -25,6 +26,7 @@ use skep_engine::shim::{CONFIG_FILE, Launch, ShimConfig};
 
 pub use exec::exec_main;
 pub(crate) use rootfs::{Layers, overlay};
+pub(crate) use volumes::mount_all as mount_volumes;
 
 /// Makes a directory inside of a root, with its parents.
 pub(crate) fn make_dir_inside(root: &Path, path: &str) -> Result<(), String> {

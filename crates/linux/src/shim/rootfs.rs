@@ -31,6 +31,7 @@ pub(crate) fn prepare(config: &ShimConfig) -> Result<(), ShimError> {
         .map_err(|e| ShimError::new(&format!("set the mode of {}", config.upper.display()), e))?;
     let layers = Layers { lower: &config.lower, upper: &config.upper, work: &config.work, rootfs: &config.rootfs };
     overlay(&layers).map_err(|e| ShimError::new(&format!("mount overlayfs on {}", config.rootfs.display()), e))?;
+    super::volumes::mount_all(&config.filesystems)?;
     for volume in &config.volumes {
         copy_up(&config.rootfs, volume)?;
     }

@@ -233,6 +233,7 @@ fn drivers_are_asked_for_by_name() {
         read_only: false,
         volume_labels: Labels::new(),
         volume_driver: Some(driver.into()),
+        volume_options: Labels::new(),
         no_copy: false,
         tmpfs_size: 0,
         tmpfs_mode: 0,

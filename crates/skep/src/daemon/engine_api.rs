@@ -11,6 +11,7 @@ use skep_api::{
 use skep_engine::container::{AttachStream, NO_LOG, WaitFor};
 use skep_engine::error::{internal, invalid, not_found};
 use skep_engine::net::{LocalNetwork, LocalNetworkSpec};
+use skep_engine::volumes::NewVolume;
 use skep_engine::{Engine, logs};
 use skep_image::Commit;
 use skep_types::container::{ContainerInfo, CreateContainer, Event, ExecConfig, ExecInfo, NetworkJoin, PathStat, VolumeInfo};
@@ -302,10 +303,10 @@ impl skep_api::Engine for EngineApi {
         self.engine.volumes.get(name)
     }
 
-    fn create_volume(&self, name: &str, labels: Labels) -> ApiResult<VolumeInfo> {
+    fn create_volume(&self, name: &str, labels: Labels, options: BTreeMap<String, String>) -> ApiResult<VolumeInfo> {
         let anonymous = name.is_empty();
         let name = if anonymous { super::random_hex::<32>().map_err(|e| internal("draw a name", e))? } else { name.to_owned() };
-        let (info, created) = self.engine.volumes.create(&name, labels, anonymous)?;
+        let (info, created) = self.engine.volumes.create(NewVolume { name, labels, anonymous, options })?;
         if created {
             self.engine.events.emit("volume", "create", &info.name, [("driver".to_owned(), "local".to_owned())]);
         }

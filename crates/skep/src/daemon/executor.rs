@@ -283,6 +283,7 @@ impl EngineExecutor {
                 no_new_privileges: c.no_new_privileges,
                 init: c.init.unwrap_or(false),
                 seccomp: c.seccomp.clone(),
+                selinux: c.selinux.as_ref().map(|s| s.options()).unwrap_or_default(),
                 extra_hosts: c
                     .hosts
                     .iter()

@@ -92,6 +92,39 @@ pub struct ContainerSpec {
     /// The filter of its system calls.
     #[serde(default)]
     pub seccomp: Seccomp,
+    /// Its label for SELinux, if one is asked for.
+    #[serde(default)]
+    pub selinux: Option<SelinuxContext>,
+}
+
+/// A label for SELinux; parts that are empty are the host's to choose. Hosts without SELinux have no use for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct SelinuxContext {
+    /// No label confines the container.
+    #[serde(default)]
+    pub disable: bool,
+    /// User.
+    #[serde(default)]
+    pub user: String,
+    /// Role.
+    #[serde(default)]
+    pub role: String,
+    /// Type.
+    #[serde(default)]
+    pub kind: String,
+    /// Level.
+    #[serde(default)]
+    pub level: String,
+}
+
+impl SelinuxContext {
+    /// The same as words of `--security-opt label=`, in Docker's order.
+    #[must_use]
+    pub fn options(&self) -> Vec<String> {
+        let parts = [("user", &self.user), ("role", &self.role), ("type", &self.kind), ("level", &self.level)];
+        let given = parts.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k}:{v}"));
+        self.disable.then(|| "disable".to_owned()).into_iter().chain(given).collect()
+    }
 }
 
 /// The filter of a container's system calls.
@@ -196,6 +229,9 @@ pub struct Mount {
     /// Driver of a volume, if another than `local` is asked for; only nodes that have it are used.
     #[serde(default)]
     pub volume_driver: Option<String>,
+    /// Options of the driver for a volume created by this mount (`type`, `device`, `o`).
+    #[serde(default)]
+    pub volume_options: BTreeMap<String, String>,
     /// Do not copy the image's content into a new volume.
     #[serde(default)]
     pub no_copy: bool,

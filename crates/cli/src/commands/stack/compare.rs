@@ -56,6 +56,7 @@ fn normal(spec: &Value) -> Value {
     sort(&mut spec["EndpointSpec"]["Ports"], &["PublishedPort", "TargetPort", "Protocol"]);
     for mount in task_mounts(&mut spec) {
         remove_if(&mut mount["TmpfsOptions"], "Mode", &json!(0));
+        remove_if(&mut mount["VolumeOptions"]["DriverConfig"], "Name", &json!("local"));
     }
     if spec["Mode"].as_object().is_none_or(Map::is_empty) {
         spec["Mode"] = json!({"Replicated": {"Replicas": 1}});
@@ -222,7 +223,8 @@ mod tests {
             "Name": "app_web", "Labels": {"a": "b"},
             "TaskTemplate": {
                 "ContainerSpec": {"Image": "i", "Labels": {}, "Isolation": "default", "Init": false, "Env": ["A=1"],
-                                  "Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1, "Mode": 0}}]},
+                                  "Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1, "Mode": 0}},
+                                             {"Type": "volume", "Target": "/v", "VolumeOptions": {"DriverConfig": {"Name": "local", "Options": {"o": "x"}}}}]},
                 "Resources": {"Limits": {}, "Reservations": {}}, "Placement": {}, "ForceUpdate": 3, "Runtime": "container",
                 "RestartPolicy": {"Condition": "on-failure", "Delay": 5_000_000_000_i64, "MaxAttempts": 0},
                 "Networks": [{"Target": "n2"}, {"Target": "n1", "Aliases": ["web"]}],
@@ -235,7 +237,8 @@ mod tests {
             "Name": "app_web", "Labels": {"a": "b"},
             "TaskTemplate": {
                 "ContainerSpec": {"Image": "i", "Init": false, "Env": ["A=1"],
-                                  "Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1}}]},
+                                  "Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1}},
+                                             {"Type": "volume", "Target": "/v", "VolumeOptions": {"DriverConfig": {"Options": {"o": "x"}}}}]},
                 "Placement": {},
                 "RestartPolicy": {"Condition": "on-failure"},
                 "Networks": [{"Target": "n1", "Aliases": ["web"]}, {"Target": "n2"}],
