@@ -99,6 +99,7 @@ impl Attachments {
                 network: h.network.to_string(),
                 addr: Some(h.addr.addr),
                 names: h.names.clone(),
+                addr6: None,
             };
             inner.entries.push(Entry { wanted, held: Some(h.clone()), waiting: Vec::new() });
         }
@@ -259,7 +260,7 @@ mod tests {
     use super::*;
 
     fn wanted(container: &str, network: &str) -> Wanted {
-        Wanted { container: container.into(), network: network.into(), addr: None, names: vec![container.into()] }
+        Wanted { container: container.into(), network: network.into(), addr: None, names: vec![container.into()], addr6: None }
     }
 
     fn held(container: &str, last: u8) -> Held {

@@ -1,7 +1,7 @@
 //! The body of `POST /containers/create`.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde_json::Value;
 use skep_types::container::{ContainerConfig, CreateContainer, DeviceMap, EngineRestart, HostConfig, NetworkJoin, PortMap};
@@ -310,12 +310,8 @@ fn ports(bindings: BTreeMap<String, Option<Vec<Value>>>) -> Handled<Vec<PortMap>
             let mut f = Fields::of(host, "HostConfig.PortBindings")?;
             let (ip, port): (String, String) = (f.get("HostIp")?, f.get("HostPort")?);
             let host_ip = match ip.as_str() {
-                "" | "0.0.0.0" => None,
-                "::" => continue,
-                text => Some(
-                    text.parse::<Ipv4Addr>()
-                        .map_err(|_| Failure::unbuilt(format!("publishing on {text}, which is not an IPv4 address")))?,
-                ),
+                "" => None,
+                text => Some(text.parse::<IpAddr>().map_err(|_| Failure::invalid(format!("invalid IP address: {text}")))?),
             };
             // Of a range the first free port is taken.
             let (first, last) = port.split_once('-').unwrap_or((&port, ""));
@@ -348,8 +344,14 @@ pub(crate) fn endpoint(network: String, mut e: Fields) -> Handled<NetworkJoin> {
     } else {
         Some(wanted.parse().map_err(|_| Failure::invalid(format!("invalid IPv4 address: {wanted}")))?)
     };
+    let wanted: String = ipam.get("IPv6Address")?;
+    let address6 = if wanted.is_empty() {
+        None
+    } else {
+        Some(wanted.parse().map_err(|_| Failure::invalid(format!("invalid IPv6 address: {wanted}")))?)
+    };
     ipam.finish()?;
-    let join = NetworkJoin { network, address, aliases: e.get("Aliases")?, assigned: false };
+    let join = NetworkJoin { network, address, aliases: e.get("Aliases")?, assigned: false, address6 };
     // What the engine answers itself when a client sends an inspected object back.
     e.skip(&[
         "NetworkID",

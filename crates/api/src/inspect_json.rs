@@ -80,15 +80,21 @@ fn port_rows(info: &ContainerInfo) -> Vec<Value> {
     published.chain(open).collect()
 }
 
+fn text6(address: Option<std::net::Ipv6Addr>) -> String {
+    address.map(|a| a.to_string()).unwrap_or_default()
+}
+
 fn endpoint(e: &EndpointInfo, info: &ContainerInfo) -> Value {
     let text = |a: Option<std::net::Ipv4Addr>| a.map(|a| a.to_string()).unwrap_or_default();
     let mut names = vec![info.name.clone()];
     names.extend(e.aliases.iter().cloned());
     names.push(info.id.chars().take(12).collect());
+    let (address6, prefix6) = e.address6.map_or((String::new(), 0), |n| (n.addr.to_string(), n.prefix));
     json!({
         "IPAMConfig": null, "Links": null, "Aliases": e.aliases, "MacAddress": e.mac, "DriverOpts": null, "GwPriority": 0,
         "NetworkID": e.network_id, "EndpointID": e.endpoint_id, "Gateway": text(e.gateway), "IPAddress": text(e.address),
-        "IPPrefixLen": e.prefix, "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "DNSNames": names,
+        "IPPrefixLen": e.prefix, "IPv6Gateway": text6(e.gateway6), "GlobalIPv6Address": address6,
+        "GlobalIPv6PrefixLen": prefix6, "DNSNames": names,
     })
 }
 
@@ -253,6 +259,7 @@ pub(crate) fn detail(info: &ContainerInfo) -> Value {
     let running = info.state == ContainerState::Running;
     let live_ports = if info.pid == 0 { json!({}) } else { bindings(&info.ports, true) };
     let first = info.endpoints.first();
+    let six = first.and_then(|e| e.address6);
     let text = |a: Option<std::net::Ipv4Addr>| a.map(|a| a.to_string()).unwrap_or_default();
     let file = |name: &str| format!("{}/{name}", info.etc_dir);
     let mut state = json!({
@@ -279,9 +286,9 @@ pub(crate) fn detail(info: &ContainerInfo) -> Value {
             "Bridge": "", "SandboxID": "", "SandboxKey": info.netns, "Ports": live_ports,
             "HairpinMode": false, "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0, "SecondaryIPAddresses": null,
             "SecondaryIPv6Addresses": null, "EndpointID": first.map(|e| e.endpoint_id.clone()).unwrap_or_default(),
-            "Gateway": first.map(|e| text(e.gateway)).unwrap_or_default(), "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
+            "Gateway": first.map(|e| text(e.gateway)).unwrap_or_default(), "GlobalIPv6Address": text6(six.map(|n| n.addr)), "GlobalIPv6PrefixLen": six.map_or(0, |n| n.prefix),
             "IPAddress": first.map(|e| text(e.address)).unwrap_or_default(), "IPPrefixLen": first.map_or(0, |e| e.prefix),
-            "IPv6Gateway": "", "MacAddress": first.map(|e| e.mac.clone()).unwrap_or_default(), "Networks": networks(info),
+            "IPv6Gateway": text6(first.and_then(|e| e.gateway6)), "MacAddress": first.map(|e| e.mac.clone()).unwrap_or_default(), "Networks": networks(info),
         },
     })
 }

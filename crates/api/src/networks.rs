@@ -11,12 +11,15 @@ use skep_types::control::{Code, ControlRequest, ControlResponse};
 use skep_types::host::LocalNetworkInfo;
 use skep_types::object::Network;
 use skep_types::spec::NetworkSpec;
-use skep_types::wireguard;
+use skep_types::{Ipv4Net, Ipv6Net, wireguard};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::body::JsonBody;
 use crate::containers::no_content;
 use crate::error::{Failure, Handled};
+use crate::fields::Fields;
 use crate::filters::Filters;
 use crate::prune::Wanted;
 use crate::{App, NewNetwork};
@@ -46,7 +49,8 @@ fn containers_on(id: &str, containers: &[ContainerInfo]) -> Value {
         for e in c.endpoints.iter().filter(|e| e.network_id == id) {
             let address = e.address.map(|a| format!("{a}/{}", e.prefix)).unwrap_or_default();
             let entry = json!({
-                "Name": c.name, "EndpointID": e.endpoint_id, "MacAddress": e.mac, "IPv4Address": address, "IPv6Address": "",
+                "Name": c.name, "EndpointID": e.endpoint_id, "MacAddress": e.mac, "IPv4Address": address,
+                "IPv6Address": e.address6.map(|n| n.to_string()).unwrap_or_default(),
             });
             out.insert(c.id.clone(), entry);
         }
@@ -55,7 +59,7 @@ fn containers_on(id: &str, containers: &[ContainerInfo]) -> Value {
 }
 
 fn local(n: &LocalNetworkInfo, containers: &[ContainerInfo]) -> Value {
-    let pools: Vec<Value> = n
+    let mut pools: Vec<Value> = n
         .subnet
         .iter()
         .map(|s| {
@@ -69,9 +73,12 @@ fn local(n: &LocalNetworkInfo, containers: &[ContainerInfo]) -> Value {
             pool
         })
         .collect();
+    if let (Some(subnet), Some(gateway)) = (n.subnet6, n.gateway6) {
+        pools.push(json!({"Subnet": subnet.to_string(), "Gateway": gateway.to_string()}));
+    }
     json!({
         "Name": n.name, "Id": n.id, "Created": n.created.rfc3339(), "Scope": "local", "Driver": n.driver, "EnableIPv4": true,
-        "EnableIPv6": false, "IPAM": {"Driver": "default", "Options": null, "Config": pools}, "Internal": n.internal,
+        "EnableIPv6": n.ipv6, "IPAM": {"Driver": "default", "Options": null, "Config": pools}, "Internal": n.internal,
         "Attachable": n.attachable, "Ingress": false, "ConfigFrom": {"Network": ""}, "ConfigOnly": false,
         "Containers": containers_on(&n.id, containers), "Options": n.options, "Labels": n.labels,
     })
@@ -80,13 +87,11 @@ fn local(n: &LocalNetworkInfo, containers: &[ContainerInfo]) -> Value {
 fn swarm(n: &Network, containers: &[ContainerInfo]) -> Value {
     let mut options = n.spec.options.clone();
     options.insert("com.docker.network.driver.overlay.vxlanid_list".to_owned(), n.vni.to_string());
+    let mut pools = vec![json!({"Subnet": n.subnet.to_string(), "Gateway": n.gateway.to_string()})];
+    pools.extend(n.v6.map(|v6| json!({"Subnet": v6.subnet.to_string(), "Gateway": v6.gateway.to_string()})));
     json!({
         "Name": n.spec.name, "Id": n.id, "Created": n.meta.created_at.rfc3339(), "Scope": "swarm", "Driver": "overlay",
-        "EnableIPv4": true, "EnableIPv6": false,
-        "IPAM": {
-            "Driver": "default", "Options": null,
-            "Config": [{"Subnet": n.subnet.to_string(), "Gateway": n.gateway.to_string()}],
-        },
+        "EnableIPv4": true, "EnableIPv6": n.v6.is_some(), "IPAM": {"Driver": "default", "Options": null, "Config": pools},
         "Internal": n.spec.internal, "Attachable": n.spec.attachable, "Ingress": n.spec.ingress,
         "ConfigFrom": {"Network": ""}, "ConfigOnly": false, "Containers": containers_on(&n.id.to_string(), containers),
         "Options": options, "Labels": n.spec.labels,
@@ -173,6 +178,53 @@ pub(crate) async fn inspect(State(app): State<App>, Path(target): Path<String>, 
     Err(Failure::new(Code::NotFound, format!("network {target} not found")))
 }
 
+/// What of a network's addresses is asked for: one subnet of each family.
+#[derive(Default)]
+struct Pools {
+    subnet: Option<Ipv4Net>,
+    gateway: Option<Ipv4Addr>,
+    ip_range: Option<Ipv4Net>,
+    auxiliary: BTreeMap<String, Ipv4Addr>,
+    subnet6: Option<Ipv6Net>,
+    gateway6: Option<Ipv6Addr>,
+}
+
+fn pools(given: Vec<Fields>) -> Handled<Pools> {
+    let net = |text: &str| Failure::invalid(format!("invalid CIDR address: {text}"));
+    let bad = |text: &str| Failure::invalid(format!("invalid gateway address: {text}"));
+    let mut out = Pools::default();
+    for mut pool in given {
+        let (subnet, gateway, range): (String, String, String) =
+            (pool.get("Subnet")?, pool.get("Gateway")?, pool.get("IPRange")?);
+        let auxiliary: BTreeMap<String, String> = pool.get("AuxiliaryAddresses")?;
+        pool.finish()?;
+        let several = || Failure::unbuilt("a network with several subnets of one family");
+        if subnet.contains(':') {
+            if out.subnet6.is_some() {
+                return Err(several());
+            }
+            if !range.is_empty() || !auxiliary.is_empty() {
+                return Err(Failure::unbuilt("an ip-range or auxiliary addresses of IPv6"));
+            }
+            out.subnet6 = Some(subnet.parse().map_err(|_| net(&subnet))?);
+            out.gateway6 = if gateway.is_empty() { None } else { Some(gateway.parse().map_err(|_| bad(&gateway))?) };
+            continue;
+        }
+        if out.subnet.is_some() || out.gateway.is_some() {
+            return Err(several());
+        }
+        let some = |text: &str| if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|_| net(text)) };
+        out.subnet = some(&subnet)?;
+        out.ip_range = some(&range)?;
+        out.gateway = if gateway.is_empty() { None } else { Some(gateway.parse().map_err(|_| bad(&gateway))?) };
+        for (name, address) in auxiliary {
+            let parsed = address.parse().map_err(|_| Failure::invalid(format!("invalid auxiliary address: {address}")))?;
+            out.auxiliary.insert(name, parsed);
+        }
+    }
+    Ok(out)
+}
+
 pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody) -> Handled {
     let driver: String = body.get("Driver")?;
     let scope: String = body.get("Scope")?;
@@ -182,32 +234,16 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
     if !matches!(ipam_driver.as_str(), "" | "default") {
         return Err(Failure::unbuilt(format!("the IPAM driver {ipam_driver}")));
     }
-    let mut pools = ipam.objects("Config")?;
-    if pools.len() > 1 {
-        return Err(Failure::unbuilt("a network with several subnets"));
-    }
-    let (mut subnet, mut gateway, mut ip_range) = (None, None, None);
-    let mut auxiliary = std::collections::BTreeMap::<String, std::net::Ipv4Addr>::new();
-    if let Some(mut pool) = pools.pop() {
-        let (s, g): (String, String) = (pool.get("Subnet")?, pool.get("Gateway")?);
-        if !s.is_empty() {
-            subnet = Some(s.parse::<skep_types::Ipv4Net>().map_err(|e| Failure::invalid(e.to_string()))?);
-        }
-        if !g.is_empty() {
-            gateway = Some(g.parse().map_err(|_| Failure::invalid(format!("invalid gateway address: {g}")))?);
-        }
-        let range: String = pool.get("IPRange")?;
-        if !range.is_empty() {
-            ip_range = Some(range.parse::<skep_types::Ipv4Net>().map_err(|e| Failure::invalid(e.to_string()))?);
-        }
-        auxiliary = pool.get("AuxiliaryAddresses")?;
-        pool.finish()?;
-    }
+    let Pools { subnet, gateway, ip_range, auxiliary, subnet6, gateway6 } = pools(ipam.objects("Config")?)?;
     ipam.finish()?;
     let (internal, attachable) = (body.get("Internal")?, body.get("Attachable")?);
-    let (labels, options) = (body.get("Labels")?, body.get::<std::collections::BTreeMap<String, String>>("Options")?);
+    let (labels, options) = (body.get("Labels")?, body.get::<BTreeMap<String, String>>("Options")?);
     let ingress: bool = body.get("Ingress")?;
-    body.skip(&["CheckDuplicate", "EnableIPv4"]);
+    let ipv6: bool = body.get("EnableIPv6")?;
+    if body.get::<Option<bool>>("EnableIPv4")? == Some(false) {
+        return Err(Failure::unbuilt("a network without IPv4"));
+    }
+    body.skip(&["CheckDuplicate"]);
     body.finish()?;
     if name.trim().is_empty() {
         return Err(Failure::invalid("invalid name: name is empty"));
@@ -226,7 +262,8 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
         if let Some(text) = options.get(MTU).filter(|t| !t.parse::<u32>().is_ok_and(|n| (118..=65_535).contains(&n))) {
             return Err(Failure::invalid(format!("invalid MTU value: {text}: it must be from 118 to 65535")));
         }
-        let spec = NetworkSpec { name, labels, subnet, gateway, internal, attachable, ingress, options };
+        let spec =
+            NetworkSpec { name, labels, subnet, gateway, internal, attachable, ingress, options, ipv6, subnet6, gateway6 };
         match app.cluster.call(ControlRequest::CreateNetwork { spec }).await {
             Ok(ControlResponse::Networks(made)) => made.first().map(|n| n.id.to_string()).unwrap_or_default(),
             Ok(_) => String::new(),
@@ -253,6 +290,9 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
             gateway,
             ip_range,
             auxiliary,
+            ipv6,
+            subnet6,
+            gateway6,
             internal,
             attachable,
             labels,

@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_types::control::{Code, ControlRequest, ControlResponse, TaskView};
-use skep_types::object::{Service, TaskState};
+use skep_types::object::{Network, Service, TaskState, VirtualIp};
 use skep_types::spec::{EndpointMode, ServiceMode, ServiceSpec};
 use skep_types::{NetworkId, ServiceId};
 
@@ -60,7 +60,28 @@ fn status(s: &Service, c: Counts) -> Value {
     json!({"RunningTasks": c.running, "DesiredTasks": desired, "CompletedTasks": c.completed})
 }
 
-fn shown(s: &Service, defaults: bool) -> Value {
+/// The networks that virtual addresses are on, for their other side; none if no service has any.
+async fn networks(app: &App, services: &[Arc<Service>]) -> Handled<Vec<Arc<Network>>> {
+    if services.iter().all(|s| s.vips.is_empty()) {
+        return Ok(Vec::new());
+    }
+    match app.cluster.call(ControlRequest::ListNetworks).await? {
+        ControlResponse::Networks(list) => Ok(list),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The virtual addresses of a service: on a network of both families one of each.
+fn virtual_addresses(s: &Service, networks: &[Arc<Network>]) -> Value {
+    let both = |v: &VirtualIp| {
+        let network = networks.iter().find(|n| n.id == v.network);
+        let all = network.map_or_else(|| vec![v.addr.into()], |n| n.both(v.addr));
+        all.into_iter().map(|addr| json!({"NetworkID": v.network, "Addr": addr.to_string()})).collect::<Vec<_>>()
+    };
+    s.vips.iter().flat_map(both).collect()
+}
+
+fn shown(s: &Service, networks: &[Arc<Network>], defaults: bool) -> Value {
     let vip = s.spec.endpoint.mode == EndpointMode::Vip;
     let mut endpoint = json!({});
     if vip || !s.ports.is_empty() {
@@ -70,7 +91,7 @@ fn shown(s: &Service, defaults: bool) -> Value {
         endpoint["Ports"] = s.ports.iter().map(spec_write::port).collect();
     }
     if !s.vips.is_empty() {
-        endpoint["VirtualIPs"] = s.vips.iter().map(|v| json!({"NetworkID": v.network, "Addr": v.addr.to_string()})).collect();
+        endpoint["VirtualIPs"] = virtual_addresses(s, networks);
     }
     let mut out = json!({
         "ID": s.id, "Version": {"Index": s.meta.version.0}, "CreatedAt": s.meta.created_at.rfc3339(),
@@ -124,8 +145,9 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
             && filters.any("runtime", |v| v == "container")
             && filters.labels("label", &s.spec.labels)
     };
+    let networks = networks(&app, &services).await?;
     let row = |s: &Arc<Service>| {
-        let mut out = shown(s, false);
+        let mut out = shown(s, &networks, false);
         if let Some(counted) = &counted {
             out["ServiceStatus"] = status(s, counted.get(&s.id).copied().unwrap_or_default());
         }
@@ -144,7 +166,8 @@ pub(crate) async fn inspect(State(app): State<App>, Path(target): Path<String>, 
     let missing = missing(&target);
     let found = fetch(&app, ControlRequest::GetService { target }).await?;
     let defaults = truth(query.insert_defaults.as_ref());
-    found.first().map(|s| Json(shown(s, defaults)).into_response()).ok_or(missing)
+    let networks = networks(&app, &found).await?;
+    found.first().map(|s| Json(shown(s, &networks, defaults)).into_response()).ok_or(missing)
 }
 
 /// Reads a spec and resolves its networks.

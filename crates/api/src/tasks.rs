@@ -60,15 +60,23 @@ fn shown(view: &TaskView, networks: &BTreeMap<NetworkId, Arc<Network>>) -> Value
         .iter()
         .filter_map(|a| {
             let n = networks.get(&a.network)?;
+            let mut configs = vec![json!({"Subnet": n.subnet.to_string(), "Gateway": n.gateway.to_string()})];
+            configs.extend(n.v6.map(|v6| json!({"Subnet": v6.subnet.to_string(), "Gateway": v6.gateway.to_string()})));
+            let mut spec = json!({
+                "Name": n.spec.name, "Labels": n.spec.labels, "DriverConfiguration": {}, "Ingress": n.spec.ingress, "Scope": "swarm",
+            });
+            if n.v6.is_some() {
+                spec["IPv6Enabled"] = true.into();
+            }
             Some(json!({
                 "Network": {
                     "ID": n.id, "Version": {"Index": n.meta.version.0}, "CreatedAt": n.meta.created_at.rfc3339(),
                     "UpdatedAt": n.meta.updated_at.rfc3339(),
-                    "Spec": {"Name": n.spec.name, "Labels": n.spec.labels, "DriverConfiguration": {}, "Ingress": n.spec.ingress, "Scope": "swarm"},
+                    "Spec": spec,
                     "DriverState": {"Name": "overlay"},
-                    "IPAMOptions": {"Driver": {"Name": "default"}, "Configs": [{"Subnet": n.subnet.to_string(), "Gateway": n.gateway.to_string()}]},
+                    "IPAMOptions": {"Driver": {"Name": "default"}, "Configs": configs},
                 },
-                "Addresses": [a.addr.to_string()],
+                "Addresses": n.both(a.addr).iter().map(ToString::to_string).collect::<Vec<_>>(),
             }))
         })
         .collect();

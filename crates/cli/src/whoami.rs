@@ -38,14 +38,14 @@ fn text(own: SocketAddr, client: SocketAddr) -> String {
     format!(
         "Hostname: {}\nVersion: {version}\nAddress: {}\nClient: {}\nClientPort: {}\n",
         hostname.trim(),
-        own.ip(),
-        client.ip(),
+        own.ip().to_canonical(),
+        client.ip().to_canonical(),
         client.port()
     )
 }
 
 fn answer(request: &Request<Incoming>, own: SocketAddr, client: SocketAddr) -> Response<Full<Bytes>> {
-    println!("{} {} {}", client.ip(), request.method(), request.uri().path());
+    println!("{} {} {}", client.ip().to_canonical(), request.method(), request.uri().path());
     let (status, body) = match request.uri().path() {
         "/" => (StatusCode::OK, text(own, client)),
         "/health" => (StatusCode::OK, "ok\n".to_owned()),
@@ -89,8 +89,15 @@ async fn serve_tcp(listener: TcpListener) {
 pub async fn run(options: Options) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listener = TcpListener::bind(("0.0.0.0", options.port)).await?;
-    let udp = UdpSocket::bind(("0.0.0.0", options.port)).await?;
+    // Of both families, where the kernel has both.
+    let listener = match TcpListener::bind(("::", options.port)).await {
+        Ok(listener) => listener,
+        Err(_) => TcpListener::bind(("0.0.0.0", options.port)).await?,
+    };
+    let udp = match UdpSocket::bind(("::", options.port)).await {
+        Ok(udp) => udp,
+        Err(_) => UdpSocket::bind(("0.0.0.0", options.port)).await?,
+    };
     println!("listening on port {}", options.port);
     tokio::spawn(serve_udp(udp));
     tokio::spawn(serve_tcp(listener));

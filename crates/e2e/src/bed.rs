@@ -470,6 +470,12 @@ impl Bed {
         self.host(host).address.to_string()
     }
 
+    /// Its address of IPv6 there.
+    #[must_use]
+    pub fn address6(&self, host: &str) -> String {
+        skep_playground::Place::address6(self.host(host).address).to_string()
+    }
+
     /// A daemon's log.
     #[must_use]
     pub fn log(&self, host: &str) -> String {

@@ -34,6 +34,8 @@ struct Task {
     node: String,
     /// Address by network.
     at: BTreeMap<String, String>,
+    /// Its addresses of both families, by network.
+    both: BTreeMap<String, Vec<String>>,
 }
 
 /// What the managers say, as the API tells it.
@@ -59,7 +61,10 @@ fn truth(bed: &Bed, teller: &str) -> Result<Truth, String> {
             return Err(format!("task {} is {state}, and should be {desired}", text(&t["ID"])));
         }
         let at = list(&t["NetworksAttachments"]).iter().map(|a| (text(&a["Network"]["ID"]), bare(&a["Addresses"][0])));
-        tasks.push(Task { service: text(&t["ServiceID"]), node: text(&t["NodeID"]), at: at.collect() });
+        let every = |a: &Value| list(&a["Addresses"]).iter().map(bare).collect();
+        let both = list(&t["NetworksAttachments"]).iter().map(|a| (text(&a["Network"]["ID"]), every(a)));
+        let (at, both) = (at.collect(), both.collect());
+        tasks.push(Task { service: text(&t["ServiceID"]), node: text(&t["NodeID"]), at, both });
     }
     Ok(Truth { tasks, services, ingress })
 }
@@ -115,7 +120,17 @@ fn grouped(set: &Value) -> BTreeMap<String, BTreeSet<String>> {
 /// Published ports lead to the running tasks of their services: those elsewhere by their mesh addresses.
 fn mesh(dump: &Value, node: &str, truth: &Truth) -> Result<(), String> {
     let host = list(&dump["Spaces"]).iter().find(|s| s["Name"] == "host").ok_or("no namespace of the host")?;
-    let is = grouped(&host["Sets"]["ip skep pubbe"]);
+    mesh_of(&host["Sets"]["ip skep pubbe"], 0, node, truth)?;
+    // A mesh of the version before, or a kernel without IPv6, has one family.
+    match host["Sets"].get("ip6 skep pubbe") {
+        Some(six) => mesh_of(six, 1, node, truth),
+        None => Ok(()),
+    }
+}
+
+/// The same of one family, whose addresses are at this place in lists of both.
+fn mesh_of(set: &Value, family: usize, node: &str, truth: &Truth) -> Result<(), String> {
+    let is = grouped(set);
     let mut ports = BTreeSet::new();
     for service in &truth.services {
         let tasks: Vec<&Task> = truth.tasks.iter().filter(|t| t.service == text(&service["ID"])).collect();
@@ -124,7 +139,8 @@ fn mesh(dump: &Value, node: &str, truth: &Truth) -> Result<(), String> {
             let targets = is.get(&key).cloned().unwrap_or_default();
             same(&format!("targets of {key}"), targets.len(), tasks.len())?;
             for task in tasks.iter().filter(|t| t.node != node) {
-                let wanted = format!("{} . {}", task.at.get(&truth.ingress).map_or("", String::as_str), port["TargetPort"]);
+                let addr = task.both.get(&truth.ingress).and_then(|both| both.get(family)).map_or("", String::as_str);
+                let wanted = format!("{addr} . {}", port["TargetPort"]);
                 if !targets.contains(&wanted) {
                     return Err(format!("{key} does not lead to {wanted}, but to {targets:?}"));
                 }
@@ -139,13 +155,18 @@ fn mesh(dump: &Value, node: &str, truth: &Truth) -> Result<(), String> {
 
 /// A virtual address leads to the running tasks of its service.
 fn balancers(space: &Value, truth: &Truth) -> Result<(), String> {
-    let is = grouped(&space["Sets"]["ip skep be"]);
+    ["ip skep be", "ip6 skep be"].iter().try_for_each(|set| balancers_of(space, set, truth))
+}
+
+fn balancers_of(space: &Value, set: &str, truth: &Truth) -> Result<(), String> {
+    let is = grouped(&space["Sets"][set]);
     let mut known = BTreeSet::new();
     for service in &truth.services {
         for vip in list(&service["Endpoint"]["VirtualIPs"]) {
             let (network, addr) = (text(&vip["NetworkID"]), bare(&vip["Addr"]));
             let tasks = truth.tasks.iter().filter(|t| t.service == text(&service["ID"]));
-            let wanted: BTreeSet<String> = tasks.filter_map(|t| t.at.get(&network).cloned()).collect();
+            let all = tasks.filter_map(|t| t.both.get(&network)).flatten();
+            let wanted: BTreeSet<String> = all.filter(|a| a.contains(':') == addr.contains(':')).cloned().collect();
             if let Some(backends) = is.get(&addr) {
                 same(&format!("{}: backends of {addr}", text(&space["Name"])), backends, &wanted)?;
             }
@@ -187,7 +208,7 @@ fn names(dump: &Value, running: &Value, truth: &Truth) -> Result<(), String> {
                 continue;
             }
             let tasks = truth.tasks.iter().filter(|t| t.service == text(&service["ID"]));
-            let wanted: BTreeSet<String> = tasks.filter_map(|t| t.at.get(&id).cloned()).collect();
+            let wanted: BTreeSet<String> = tasks.filter_map(|t| t.both.get(&id)).flatten().cloned().collect();
             let key = format!("tasks.{}", text(&service["Spec"]["Name"]));
             let is: BTreeSet<String> = list(&resolver["Names"][&key]).iter().map(text).collect();
             same(&format!("{key} in {}", text(&resolver["Container"])), is, wanted)?;

@@ -12,7 +12,8 @@ const LIMIT: Duration = Duration::from_secs(3);
 /// # Errors
 /// What the connection came to.
 pub fn exchange(address: &str, port: u16, send: &[u8], enough: impl Fn(&str) -> bool) -> Result<String, String> {
-    let target: SocketAddr = format!("{address}:{port}").parse().map_err(|e| format!("{address}:{port}: {e}"))?;
+    let bracketed = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    let target: SocketAddr = format!("{bracketed}:{port}").parse().map_err(|e| format!("{address}:{port}: {e}"))?;
     let fail = |e: std::io::Error| format!("{target}: {e}");
     let mut stream = TcpStream::connect_timeout(&target, LIMIT).map_err(fail)?;
     stream.set_read_timeout(Some(LIMIT)).map_err(fail)?;

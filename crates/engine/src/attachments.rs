@@ -55,6 +55,7 @@ impl Engine {
                 network: held.network.to_string(),
                 address: Some(held.addr.addr),
                 aliases: request.aliases,
+                address6: request.address6,
             }),
             // A few digits of a local network's id, perhaps.
             Err(e) if e.code == Code::NotFound => match self.net.network(&request.network).await {
@@ -76,7 +77,7 @@ impl Engine {
         // What it holds already it has by its id, whoever can be asked: it is being restarted.
         let kept = record.places.iter().find(|p| p.asked == join.network).map(|p| p.held.network.to_string());
         let network = kept.unwrap_or_else(|| join.network.clone());
-        let wanted = Wanted { container: container.id.clone(), network, addr: join.address, names };
+        let wanted = Wanted { container: container.id.clone(), network, addr: join.address, names, addr6: join.address6 };
         let held = match tokio::time::timeout(WAIT, self.attachments.hold(wanted)).await {
             Ok(held) => held?,
             Err(_) => {

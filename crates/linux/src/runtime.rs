@@ -190,14 +190,30 @@ impl Runtime for LinuxRuntime {
 /// left out, since nobody outside can reach them.
 #[must_use]
 pub fn interface_addresses() -> Vec<(String, std::net::Ipv4Addr)> {
-    let made = |name: &str| {
-        matches!(name, "docker0" | "docker_gwbridge" | "sking" | "skgw") || name.starts_with("br-") || name.starts_with("veth")
-    };
     let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    all.filter(|i| i.flags.contains(nix::net::if_::InterfaceFlags::IFF_UP) && !made(&i.interface_name))
+    all.filter(|i| i.flags.contains(nix::net::if_::InterfaceFlags::IFF_UP) && !made_by_engines(&i.interface_name))
         .filter_map(|i| {
             let address = i.address?.as_sockaddr_in()?.ip();
             Some((i.interface_name, address))
         })
         .collect()
+}
+
+/// Links that container engines make.
+fn made_by_engines(name: &str) -> bool {
+    matches!(name, "docker0" | "docker_gwbridge" | "sking" | "skgw") || name.starts_with("br-") || name.starts_with("veth")
+}
+
+/// This host's own addresses of IPv6 that others may see as its packets' source: of links that are up, neither of the loopback device nor
+/// link-local. At most so many, the lowest ones.
+#[must_use]
+pub fn addresses6(most: usize) -> Vec<std::net::Ipv6Addr> {
+    let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let own = |i: nix::ifaddrs::InterfaceAddress| {
+        let address = i.address?.as_sockaddr_in6()?.ip();
+        let seen = !address.is_loopback() && !address.is_unicast_link_local();
+        (seen && !made_by_engines(&i.interface_name)).then_some(address)
+    };
+    let found: std::collections::BTreeSet<std::net::Ipv6Addr> = all.filter_map(own).collect();
+    found.into_iter().take(most).collect()
 }

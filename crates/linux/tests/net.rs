@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[path = "net/six.rs"]
+mod six;
 #[path = "net/world.rs"]
 mod world;
 
@@ -15,9 +17,10 @@ use skep_netplan::{Mac, Ns};
 use skep_types::dataplane::{
     DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView, View,
 };
+use skep_types::net::{Pairing, V6Range};
 use skep_types::netreport::Level;
 use skep_types::spec::Protocol;
-use skep_types::{NetworkId, NodeId};
+use skep_types::{Ipv4Net, Ipv6Net, NetworkId, NodeId};
 
 use world::{Host, World, eventually, request, tasks_of};
 
@@ -34,6 +37,19 @@ fn node(n: u8) -> NodeId {
 
 fn underlay(n: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, 77, n)
+}
+
+/// Another node, with its own address of IPv6.
+fn peer(n: u8) -> Peer {
+    let six = format!("fd77::{n}").parse().unwrap();
+    let ingress_addr = Ipv4Addr::new(10, 255, 0, n);
+    Peer { node: node(n), addr: underlay(n), ingress_addr, wireguard: None, ipv6: Some(vec![six]) }
+}
+
+fn pairing(v4: &str, v6: &str) -> Option<Pairing> {
+    let (v4, subnet): (Ipv4Net, Ipv6Net) = (v4.parse().unwrap(), v6.parse().unwrap());
+    let v6 = V6Range { subnet, gateway: subnet.nth(1).unwrap() };
+    Some(Pairing { v4, gateway: v4.nth(1).unwrap(), v6 })
 }
 
 /// Tasks as (last byte of their addresses, node); `backends` are those that take requests.
@@ -55,7 +71,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
         addr: Some(underlay(own)),
         ingress_addr: Some(ingress(own)),
         data_path_port: 4789,
-        peers: peers.map(|n| Peer { node: node(n), addr: underlay(n), ingress_addr: ingress(n), wireguard: None }).collect(),
+        peers: peers.map(peer).collect(),
         networks: vec![View::new(OverlayView {
             id: OVERLAY,
             name: "net".to_owned(),
@@ -82,11 +98,13 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
                 backends: backends.iter().map(|n| overlay(*n)).collect(),
                 ports: Vec::new(),
             }],
+            pairing: pairing("10.0.1.0/24", "fd00:1::/64"),
         })],
         ingress: Some(View::new(IngressView {
             vni: 4096,
             subnet: "10.255.0.0/24".parse().unwrap(),
             ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
+            pairing: pairing("10.255.0.0/24", "fd00:ff::/64"),
         })),
         ..DataPlane::default()
     }
@@ -111,11 +129,7 @@ async fn a_swarm_carries_its_traffic() {
     for (n, at) in TASKS {
         let mut wanted = request(&format!("task{n}"), n);
         wanted.ingress_address = Some(Ipv4Addr::new(10, 255, 0, n));
-        wanted.networks = vec![NetworkRequest {
-            network: OVERLAY.to_string(),
-            address: Some(Ipv4Addr::new(10, 0, 1, n)),
-            aliases: Vec::new(),
-        }];
+        wanted.networks = vec![self::at(&OVERLAY.to_string(), &format!("10.0.1.{n}"))];
         hosts[usize::from(at) - 1].run(wanted).await;
     }
     let [one, two, _] = &hosts[..] else { panic!("three hosts") };
@@ -213,7 +227,8 @@ async fn bridges_publish_and_keep_apart() {
     let mut host = Host::open(&world, 1, true).await;
     let port = |host_ip: &str, host_port| PortMap {
         protocol: Protocol::Tcp,
-        host_ip: ip(host_ip),
+        host_ip: ip(host_ip).into(),
+        both: false,
         host_port,
         host_port_end: 0,
         container_port: 80,
@@ -320,11 +335,7 @@ async fn only_members_reach_an_overlay_network() {
     spread(&hosts, &[]).await;
     for (n, at) in TASKS {
         let mut wanted = request(&format!("task{n}"), n);
-        wanted.networks = vec![NetworkRequest {
-            network: OVERLAY.to_string(),
-            address: Some(Ipv4Addr::new(10, 0, 1, n)),
-            aliases: Vec::new(),
-        }];
+        wanted.networks = vec![self::at(&OVERLAY.to_string(), &format!("10.0.1.{n}"))];
         hosts[usize::from(at) - 1].run(wanted).await;
     }
     let listener = hosts[2].socket(&hosts[2].ns_of(13), "10.0.1.13:5555");
@@ -356,7 +367,7 @@ fn sharing(name: &str, options: &[(&str, &str)]) -> LocalNetworkSpec {
 }
 
 fn at(network: &str, address: &str) -> NetworkRequest {
-    NetworkRequest { network: network.to_owned(), address: Some(ip(address)), aliases: Vec::new() }
+    NetworkRequest { network: network.to_owned(), address: Some(ip(address)), ..NetworkRequest::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -13,7 +13,7 @@ use skep_types::control::{Code, ControlError, ControlRequest, ControlResponse};
 use skep_types::host::LogOptions;
 use skep_types::logs::{LogItem, LogTarget};
 use skep_types::object::{Cluster, ManagerStatus, Meta, Network, Node, TlsInfo};
-use skep_types::spec::{Availability, ClusterSpec, Labels, NetworkSpec, Role};
+use skep_types::spec::{Availability, ClusterSpec, NetworkSpec, Role};
 use skep_types::{ClusterId, Ipv4Net, NetworkId, NodeId, Secret};
 use skep_wire::{ControlAnswer, ControlCall, Handler};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -180,22 +180,17 @@ impl Manager {
             blacklist: BTreeMap::new(),
             tls: TlsInfo::default(),
         };
+        // Both families, unasked: nobody could ask before the swarm is there.
+        let spec = NetworkSpec { name: "ingress".into(), ingress: true, ipv6: true, ..NetworkSpec::default() };
+        let v6 = allocate::side6(&Store::default(), b.cluster, &spec, subnet).map_err(|e| fail(&e))?;
         let ingress = Network {
             id: NetworkId(self.shared.clock.new_id()),
             meta: Meta::default(),
-            spec: NetworkSpec {
-                name: "ingress".into(),
-                labels: Labels::new(),
-                subnet: None,
-                gateway: None,
-                internal: false,
-                attachable: false,
-                ingress: true,
-                options: Labels::new(),
-            },
+            spec,
             subnet,
             gateway,
             vni: 4096,
+            v6: Some(v6),
         };
         let status = ManagerStatus { raft_id: c.raft_id, addr: c.addr.clone() };
         let node = Node { manager: Some(status), ..Node::new(c.node, Role::Manager, b.availability) };

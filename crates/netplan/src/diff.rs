@@ -3,7 +3,7 @@
 //! Every step can be repeated without harm. A step that failed is simply not absorbed, so the next difference holds it again.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use skep_types::wireguard::PublicKey;
 
@@ -23,7 +23,7 @@ pub enum Step {
     /// Deletes a forwarding entry.
     DelFdb(String, Mac, FdbEntry),
     /// Deletes a neighbour.
-    DelNeighbour(String, Ipv4Addr),
+    DelNeighbour(String, IpAddr),
     /// Deletes a peer of a WireGuard link.
     DelPeer(String, Ipv4Addr, PublicKey),
     /// Deletes an address.
@@ -41,7 +41,7 @@ pub enum Step {
     /// Adds an address.
     AddAddress(Address),
     /// Adds or replaces a permanent neighbour.
-    SetNeighbour(String, Ipv4Addr, Mac),
+    SetNeighbour(String, IpAddr, Mac),
     /// Adds or replaces a forwarding entry.
     SetFdb(String, Mac, FdbEntry),
     /// Adds a peer to a WireGuard link: its address and key.

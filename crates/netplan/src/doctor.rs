@@ -20,13 +20,21 @@ pub struct Features {
     pub wireguard: bool,
     /// The transport protocol SCTP.
     pub sctp: bool,
+    /// IPv6.
+    pub ipv6: bool,
 }
 
 impl Features {
     /// By name.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, bool); 4] {
-        [("nftables egress hook", self.egress), ("VXLAN", self.vxlan), ("WireGuard", self.wireguard), ("SCTP", self.sctp)]
+    pub fn named(&self) -> [(&'static str, bool); 5] {
+        [
+            ("nftables egress hook", self.egress),
+            ("VXLAN", self.vxlan),
+            ("WireGuard", self.wireguard),
+            ("SCTP", self.sctp),
+            ("IPv6", self.ipv6),
+        ]
     }
 }
 
@@ -157,7 +165,11 @@ fn features(l: &Looked, out: &mut Out) {
     if !l.features.sctp {
         out.add(Level::Note, "kernel", lacks("SCTP", "programs that use it cannot run in containers here"));
     }
-    if l.features == (Features { egress: true, vxlan: true, wireguard: true, sctp: true }) {
+    if !l.features.ipv6 {
+        let so = "containers here have addresses of IPv4 alone, and published ports are answered by IPv4 alone";
+        out.add(Level::Note, "kernel", lacks("IPv6", so));
+    }
+    if l.features == (Features { egress: true, vxlan: true, wireguard: true, sctp: true, ipv6: true }) {
         out.add(Level::Good, "kernel", "the kernel has all features that are used");
     }
 }
@@ -283,7 +295,7 @@ mod tests {
             vxlan_port: 4789,
             mtu: (1500, Some(1500)),
             spaces: 3,
-            features: Features { egress: true, vxlan: true, wireguard: true, sctp: true },
+            features: Features { egress: true, vxlan: true, wireguard: true, sctp: true, ipv6: true },
             managers: vec![(NodeId(1), "10.0.0.1:2377".to_owned(), None)],
             peers: vec![peer(1), peer(2)],
             ..Looked::default()

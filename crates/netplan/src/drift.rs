@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use skep_types::wireguard::PublicKey;
 
@@ -38,14 +38,14 @@ pub struct SeenLink {
 pub struct Seen {
     /// Links by name.
     pub links: BTreeMap<String, SeenLink>,
-    /// IPv4 addresses.
+    /// Addresses.
     pub addresses: BTreeSet<Address>,
-    /// Unicast routes of IPv4.
+    /// Unicast routes and, of the local table, local ones.
     pub routes: BTreeSet<Route>,
     /// Routing rules of the kinds that Skep makes.
     pub rules: BTreeSet<Rule>,
     /// Permanent neighbours.
-    pub neighbours: BTreeMap<(String, Ipv4Addr), Mac>,
+    pub neighbours: BTreeMap<(String, IpAddr), Mac>,
     /// Peers of the WireGuard link.
     pub wireguard: BTreeMap<(String, Ipv4Addr), PublicKey>,
     /// Forwarding entries of VXLAN links.
@@ -75,7 +75,7 @@ pub enum Difference {
     /// A routing rule is missing.
     Rule(Rule),
     /// A neighbour is missing, another, or foreign: what is there.
-    Neighbour(String, Ipv4Addr, Option<Mac>),
+    Neighbour(String, IpAddr, Option<Mac>),
     /// The same of a forwarding entry.
     Fdb(String, Mac, Option<FdbEntry>),
     /// The same of a peer of the WireGuard link.

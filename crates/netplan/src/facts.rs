@@ -1,14 +1,16 @@
 //! What a node knows when it plans its network: its own place, the managers' view, its bridges and its containers.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use skep_types::dataplane::{DataPlane, OverlayView};
+use skep_types::net::Pairing;
 use skep_types::spec::Protocol;
-use skep_types::{Ipv4Net, NodeId};
+use skep_types::{IpNet, Ipv4Net, Ipv6Net, NodeId};
 
 use crate::state::{ChildKind, Ns};
+use crate::version::Version;
 
 /// Bytes that VXLAN over IPv4 takes from each packet (outer IP 20, UDP 8, VXLAN 8, inner Ethernet 14).
 pub const VXLAN_OVERHEAD: u32 = 50;
@@ -56,6 +58,8 @@ pub struct Bridge {
     pub link: String,
     /// Its own address, the gateway of its containers, with the prefix of its network.
     pub net: Ipv4Net,
+    /// The same of IPv6, if its network has that.
+    pub net6: Option<Ipv6Net>,
     /// Nothing passes between it and anything else.
     pub internal: bool,
     /// What leaves has the host's address.
@@ -66,6 +70,17 @@ pub struct Bridge {
     pub mtu: u32,
     /// The way out for containers on overlay networks.
     pub gwbridge: bool,
+}
+
+impl Bridge {
+    /// Its own address of a family.
+    #[must_use]
+    pub fn net_of(&self, version: Version) -> Option<IpNet> {
+        match version {
+            Version::V4 => Some(self.net.into()),
+            Version::V6 => self.net6.map(IpNet::from),
+        }
+    }
 }
 
 /// What an interface of a container is connected to.
@@ -96,6 +111,10 @@ pub struct Endpoint {
     pub direct: bool,
     /// Payload size; 0 for that of the link it shares.
     pub mtu: u32,
+    /// Address of IPv6, if the network has that.
+    pub net6: Option<Ipv6Net>,
+    /// Next hop of the default route of IPv6, if that leaves here.
+    pub gateway6: Option<Ipv6Addr>,
 }
 
 /// A port of a container that the host answers on.
@@ -103,12 +122,12 @@ pub struct Endpoint {
 pub struct Published {
     /// Protocol.
     pub protocol: Protocol,
-    /// Address of the host; `0.0.0.0` is any.
-    pub host_ip: Ipv4Addr,
+    /// Address of the host; `0.0.0.0` is any of IPv4 and `::` any of IPv6.
+    pub host_ip: IpAddr,
     /// Port of the host.
     pub host_port: u16,
-    /// Address of the container.
-    pub addr: Ipv4Addr,
+    /// Address of the container, of the same family.
+    pub addr: IpAddr,
     /// Port of the container.
     pub port: u16,
 }
@@ -132,11 +151,15 @@ pub struct Container {
 }
 
 impl Container {
-    /// Its address on the given bridge.
+    /// Its address of a family on the given bridge.
     #[must_use]
-    pub fn address_on(&self, link: &str) -> Option<Ipv4Addr> {
+    pub fn address_on(&self, link: &str, version: Version) -> Option<IpAddr> {
         let on = |e: &&Endpoint| matches!(&e.attach, Attach::Bridge(name) if name == link);
-        self.endpoints.iter().find(on).map(|e| e.net.addr)
+        let endpoint = self.endpoints.iter().find(on)?;
+        match version {
+            Version::V4 => Some(endpoint.net.addr.into()),
+            Version::V6 => endpoint.net6.map(|n| n.addr.into()),
+        }
     }
 }
 
@@ -167,6 +190,8 @@ pub struct Facts {
     pub parents: Vec<Parent>,
     /// Containers of this host.
     pub containers: Vec<Container>,
+    /// The kernel has IPv6. Without it the IPv6 side of networks is passed over.
+    pub ipv6: bool,
 }
 
 impl Member {
@@ -184,6 +209,32 @@ impl Facts {
     #[must_use]
     pub fn overlay(&self, id: &str) -> Option<&OverlayView> {
         self.member.as_ref()?.plane.networks.iter().find(|n| n.id.to_string() == id).map(|v| &**v)
+    }
+
+    /// How addresses of both families belong together on an overlay network that has both here.
+    #[must_use]
+    pub fn pairing<'a>(&self, view: &'a OverlayView) -> Option<&'a Pairing> {
+        view.pairing.as_ref().filter(|_| self.ipv6)
+    }
+
+    /// The same of the mesh.
+    #[must_use]
+    pub fn mesh_pairing(&self) -> Option<&Pairing> {
+        self.member.as_ref()?.plane.ingress.as_ref()?.pairing.as_ref().filter(|_| self.ipv6)
+    }
+
+    /// An address in the mesh, in the form of a family.
+    pub(crate) fn in_mesh(&self, addr: Ipv4Addr, version: Version) -> Option<IpAddr> {
+        match version {
+            Version::V4 => Some(addr.into()),
+            Version::V6 => self.mesh_pairing()?.six(addr).map(IpAddr::from),
+        }
+    }
+
+    /// Families that the host's tables are for.
+    pub(crate) fn versions(&self) -> &'static [Version] {
+        let six = self.ipv6 && (self.bridges.iter().any(|b| b.net6.is_some()) || self.mesh_pairing().is_some());
+        if six { &[Version::V4, Version::V6] } else { &[Version::V4] }
     }
 
     /// Interfaces connected to the given network.

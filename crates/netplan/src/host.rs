@@ -4,12 +4,13 @@
 //! bridge; the task's node marks the connection by the entry node and sends the answers back that way. See `ARCHITECTURE.md`,
 //! "a packet". The tables are of constant size in rules but for the bridges; ports and tasks are map elements.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use skep_types::Ipv4Net;
+use skep_types::{Ipv4Net, Ipv6Net};
 
 use crate::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, Parent, VXLAN_OVERHEAD};
 use crate::state::{Address, FdbEntry, Link, LinkKind, Mac, NetnsState, PortMode, Route, Rule, Selector};
+use crate::version::Version;
 
 mod mesh;
 mod tables;
@@ -25,6 +26,10 @@ pub const MARK_MASK: u32 = 0xfff0_0000;
 const MESH_TABLE: u32 = 4789;
 /// Next hop that stands for "the entry node of this connection"; never on the wire, so any link-local address does.
 const PLACEHOLDER: Ipv4Addr = Ipv4Addr::new(169, 254, 89, 254);
+/// The same for IPv6.
+const PLACEHOLDER6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x89, 0x254);
+/// Routing table of a host's own addresses.
+const LOCAL_TABLE: u32 = 255;
 
 /// UDP port of VXLAN: the managers' word, or IANA's.
 #[must_use]
@@ -60,7 +65,12 @@ pub fn host(facts: &Facts) -> NetnsState {
     if !facts.bridges.is_empty() {
         state.sysctls.insert("net/ipv4/ip_forward".to_owned(), "1".to_owned());
         // a bridged frame must not meet the host's forward rules
-        state.sysctls.insert("net/bridge/bridge-nf-call-iptables".to_owned(), "0".to_owned());
+        for key in ["iptables", "ip6tables"] {
+            state.sysctls.insert(format!("net/bridge/bridge-nf-call-{key}"), "0".to_owned());
+        }
+    }
+    if facts.versions().contains(&Version::V6) {
+        state.sysctls.insert("net/ipv6/conf/all/forwarding".to_owned(), "1".to_owned());
     }
     if let Some(member) = &facts.member {
         add_mesh(facts, member, &mut state);
@@ -76,7 +86,12 @@ fn add_bridge(facts: &Facts, bridge: &Bridge, state: &mut NetnsState) {
     let mac = Some(Mac::of(bridge.net.addr));
     let made = Link { kind: LinkKind::Bridge, mtu: Some(bridge.mtu), mac, master: None, mode: PortMode::Usual };
     state.links.insert(link.clone(), made);
-    state.addresses.insert(Address { dev: link.clone(), net: bridge.net });
+    state.addresses.insert(Address { dev: link.clone(), net: bridge.net.into() });
+    // nobody on it tells this host its routes
+    state.sysctls.insert(format!("net/ipv6/conf/{link}/accept_ra"), "0".to_owned());
+    if let Some(net) = bridge.net6.filter(|_| facts.ipv6) {
+        add_ipv6(link, net, state);
+    }
     // lets 127.0.0.1:PORT of the host be sent to a container; others' 127.0.0.0/8 is dropped in chain `raw`
     state.sysctls.insert(format!("net/ipv4/conf/{link}/route_localnet"), "1".to_owned());
     let mode = if bridge.isolated { PortMode::Isolated } else { PortMode::Usual };
@@ -84,6 +99,21 @@ fn add_bridge(facts: &Facts, bridge: &Bridge, state: &mut NetnsState) {
     for (container, endpoint) in facts.attached(&to) {
         state.links.insert(endpoint.veth.clone(), veth(container, endpoint, link, mode));
     }
+}
+
+/// An address of IPv6 on a link, to which what this host sends from `::1` is sent.
+fn add_ipv6(link: &str, net: Ipv6Net, state: &mut NetnsState) {
+    // where an administrator has switched it off for links in general
+    state.sysctls.insert(format!("net/ipv6/conf/{link}/disable_ipv6"), "0".to_owned());
+    // What is forwarded waits for the neighbour whom the link-local address asks for, and that for nobody else to have it: two seconds
+    // during which a published port is silent. It follows from an Ethernet address that is ours to give.
+    state.sysctls.insert(format!("net/ipv6/conf/{link}/accept_dad"), "0".to_owned());
+    state.addresses.insert(Address { dev: link.to_owned(), net: net.into() });
+    // [::1]:PORT of the host may be sent to a container, as 127.0.0.1:PORT may by `route_localnet`: an answer is for ::1 once its
+    // translation is undone, and of loopback addresses the kernel takes only the routes of the link that the packet came by. From the
+    // wire it takes no packet to or from ::1 at all.
+    let dest = Version::V6.loopback();
+    state.routes.insert(Route { table: LOCAL_TABLE, dest, gateway: None, dev: link.to_owned(), onlink: false });
 }
 
 fn add_mesh(facts: &Facts, member: &Member, state: &mut NetnsState) {
@@ -94,25 +124,38 @@ fn add_mesh(facts: &Facts, member: &Member, state: &mut NetnsState) {
     let mtu = Some(member.mtu.saturating_sub(VXLAN_OVERHEAD));
     let link = Link { kind, mtu, mac: Some(Mac::of(own)), master: None, mode: PortMode::Usual };
     state.links.insert(dev(), link);
-    state.addresses.insert(Address { dev: dev(), net: Ipv4Net::new(own, view.subnet.prefix) });
-    state.neighbours.insert((dev(), PLACEHOLDER), Mac::of(PLACEHOLDER));
+    state.addresses.insert(Address { dev: dev(), net: Ipv4Net::new(own, view.subnet.prefix).into() });
+    state.sysctls.insert(format!("net/ipv6/conf/{MESH}/accept_ra"), "0".to_owned());
+    if let Some((pairing, six)) = facts.mesh_pairing().and_then(|p| Some((p, p.six(own)?))) {
+        add_ipv6(MESH, Ipv6Net::new(six, pairing.v6.subnet.prefix), state);
+    }
     for peer in &plane.peers {
-        let mac = Mac::of(peer.ingress_addr);
-        state.neighbours.insert((dev(), peer.ingress_addr), mac);
-        state.fdb.insert((dev(), mac), FdbEntry { dst: peer.addr, bridged: false });
+        state.fdb.insert((dev(), Mac::of(peer.ingress_addr)), FdbEntry { dst: peer.addr, bridged: false });
     }
-    for backend in mesh::remote_backends(member) {
-        state.neighbours.insert((dev(), backend.0), Mac::of(backend.1));
+    let versions = if facts.mesh_pairing().is_some() { &[Version::V4, Version::V6][..] } else { &[Version::V4] };
+    for version in versions {
+        let placeholder = match version {
+            Version::V4 => IpAddr::from(PLACEHOLDER),
+            Version::V6 => PLACEHOLDER6.into(),
+        };
+        state.neighbours.insert((dev(), placeholder), Mac::of(PLACEHOLDER));
+        let nodes = plane.peers.iter().map(|p| (p.ingress_addr, p.ingress_addr));
+        for (addr, node) in nodes.chain(mesh::remote_backends(member)) {
+            if let Some(addr) = facts.in_mesh(addr, *version) {
+                state.neighbours.insert((dev(), addr), Mac::of(node));
+            }
+        }
+        let of = Selector::Mark { mark: MARK, mask: MARK_MASK };
+        state.rules.insert(Rule { priority: 5000, version: *version, of, table: MESH_TABLE });
+        state.routes.insert(Route {
+            table: MESH_TABLE,
+            dest: version.everything(),
+            gateway: Some(placeholder),
+            dev: dev(),
+            // a link-local address of IPv6 is on its link anyway
+            onlink: *version == Version::V4,
+        });
     }
-    let of = Selector::Mark { mark: MARK, mask: MARK_MASK };
-    state.rules.insert(Rule { priority: 5000, of, table: MESH_TABLE });
-    state.routes.insert(Route {
-        table: MESH_TABLE,
-        dest: Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0),
-        gateway: Some(PLACEHOLDER),
-        dev: dev(),
-        onlink: true,
-    });
     // clients' addresses arrive here that are routed elsewhere: loose
     state.sysctls.insert(format!("net/ipv4/conf/{MESH}/rp_filter"), "2".to_owned());
     state.sysctls.insert(format!("net/ipv4/conf/{MESH}/route_localnet"), "1".to_owned());

@@ -16,6 +16,7 @@ pub mod overlay;
 pub mod report;
 pub mod sandbox;
 pub mod state;
+pub mod version;
 
 pub use diff::{Step, absorb, diff};
 pub use state::{Mac, NetnsState, Ns};

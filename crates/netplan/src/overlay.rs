@@ -1,6 +1,6 @@
 //! One overlay network on one host: a bridge and a VXLAN device in a namespace of their own.
 //!
-//! Nothing is learned or flooded: every reachable endpoint is a neighbour of the bridge (which answers ARP for it) and a forwarding
+//! Nothing is learned or flooded: every reachable endpoint is a neighbour of the bridge (which answers ARP and neighbour solicitations for it) and a forwarding
 //! entry of both bridge and VXLAN device. A broadcast never leaves the host.
 
 use crate::facts::{Attach, Facts};
@@ -37,9 +37,14 @@ pub fn overlay(facts: &Facts, id: &str) -> Option<NetnsState> {
     for endpoint in view.endpoints.iter().filter(|e| e.node != member.node) {
         let Some(peer) = member.plane.peers.iter().find(|p| p.node == endpoint.node) else { continue };
         let mac = Mac::of(endpoint.addr);
-        state.neighbours.insert((BRIDGE.to_owned(), endpoint.addr), mac);
+        state.neighbours.insert((BRIDGE.to_owned(), endpoint.addr.into()), mac);
+        if let Some(six) = facts.pairing(view).and_then(|p| p.six(endpoint.addr)) {
+            state.neighbours.insert((BRIDGE.to_owned(), six.into()), mac);
+        }
         state.fdb.insert((VXLAN.to_owned(), mac), FdbEntry { dst: peer.addr, bridged: true });
     }
-    state.sysctls.insert("net/bridge/bridge-nf-call-iptables".to_owned(), "0".to_owned());
+    for key in ["iptables", "ip6tables"] {
+        state.sysctls.insert(format!("net/bridge/bridge-nf-call-{key}"), "0".to_owned());
+    }
     Some(state)
 }

@@ -4,14 +4,13 @@
 //! elements. The mesh of published ports leaves no trace in here.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
-
-use skep_types::Ipv4Net;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::facts::{Attach, Container, Endpoint, Facts};
 use crate::nft::rule::{base, dnat, dport, in_set, is, join, key, l4proto, map, vmap};
-use crate::nft::{Chain, ChainKind, Datum, Expr, Family, Field, HookPoint, Load, Set, SetData, Table, Verdict, bytes};
+use crate::nft::{Chain, ChainKind, Datum, Expr, Field, HookPoint, Load, Set, SetData, Table, Verdict, bytes};
 use crate::state::{Address, ChildKind, Link, LinkKind, Mac, MacvlanMode, NetnsState, PortMode, Route};
+use crate::version::{Version, octets};
 
 /// Address of the resolver inside each container, as everywhere in Docker.
 pub const DNS_ADDR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -25,19 +24,33 @@ pub fn sandbox(facts: &Facts, container: &Container) -> NetnsState {
     for endpoint in &container.endpoints {
         let dev = endpoint.ifname.clone();
         state.links.insert(dev.clone(), interface(endpoint));
-        state.addresses.insert(Address { dev: dev.clone(), net: endpoint.net });
-        if endpoint.gateway.is_some() || endpoint.direct {
-            let dest = Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0);
-            state.routes.insert(Route { table: 254, dest, gateway: endpoint.gateway, dev, onlink: false });
+        state.addresses.insert(Address { dev: dev.clone(), net: endpoint.net.into() });
+        let mut default = |version: Version, gateway: Option<IpAddr>| {
+            if gateway.is_some() || endpoint.direct {
+                let (dest, dev) = (version.everything(), dev.clone());
+                state.routes.insert(Route { table: 254, dest, gateway, dev, onlink: false });
+            }
+        };
+        default(Version::V4, endpoint.gateway.map(IpAddr::from));
+        if let Some(net) = endpoint.net6.filter(|_| facts.ipv6) {
+            default(Version::V6, endpoint.gateway6.map(IpAddr::from));
+            state.addresses.insert(Address { dev: dev.clone(), net: net.into() });
+            state.sysctls.insert(format!("net/ipv6/conf/{dev}/disable_ipv6"), "0".to_owned());
+            if !matches!(endpoint.attach, Attach::Link(..)) {
+                // whatever other containers say: addresses and routes are ours to give
+                state.sysctls.insert(format!("net/ipv6/conf/{dev}/accept_ra"), "0".to_owned());
+            }
         }
     }
     // as Docker does: any port without privileges, ping without CAP_NET_RAW
     for (key, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 2147483647")] {
         state.sysctls.insert(format!("net/ipv4/{key}"), value.to_owned());
     }
-    let table = table(facts, container);
-    if !table.chains.is_empty() {
-        state.tables.insert((Family::Ip, "skep".to_owned()), table);
+    for version in [Version::V4, Version::V6] {
+        let table = table(facts, container, version);
+        if !table.chains.is_empty() {
+            state.tables.insert((version.family(), "skep".to_owned()), table);
+        }
     }
     state
 }
@@ -56,12 +69,18 @@ fn interface(endpoint: &Endpoint) -> Link {
     Link { kind, mtu, mac, master: None, mode: PortMode::Usual }
 }
 
-fn table(facts: &Facts, container: &Container) -> Table {
+fn table(facts: &Facts, container: &Container, version: Version) -> Table {
     let mut table = Table::default();
-    if let Some(port) = container.dns_port {
+    if let Some(port) = container.dns_port.filter(|_| version == Version::V4) {
         let resolver = |proto| {
             let to = [Expr::Imm(8, DNS_ADDR.octets().to_vec()), Expr::Imm(9, port.to_be_bytes().to_vec())];
-            join(vec![is(Load::IpDaddr, false, &DNS_ADDR.octets()), l4proto(proto), dport(53), to.to_vec(), dnat(true)])
+            join(vec![
+                is(Load::IpDaddr, false, &DNS_ADDR.octets()),
+                l4proto(proto),
+                dport(53),
+                to.to_vec(),
+                dnat(version, true),
+            ])
         };
         let rules = vec![resolver(crate::nft::rule::UDP), resolver(crate::nft::rule::TCP)];
         table.chains.insert("dns".to_owned(), base(ChainKind::Nat, HookPoint::Output, -101, rules));
@@ -69,24 +88,31 @@ fn table(facts: &Facts, container: &Container) -> Table {
     let overlays: BTreeSet<&str> = container
         .endpoints
         .iter()
+        .filter(|e| version == Version::V4 || (facts.ipv6 && e.net6.is_some()))
         .filter_map(|e| match &e.attach {
             Attach::Overlay(id) => Some(id.as_str()),
             Attach::Bridge(_) | Attach::Link(..) => None,
         })
         .collect();
     if !overlays.is_empty() {
-        vips(facts, &overlays, &mut table);
+        vips(facts, &overlays, version, &mut table);
     }
     table
 }
 
-fn vips(facts: &Facts, overlays: &BTreeSet<&str>, table: &mut Table) {
-    let mut count = Set::new(&[Field::Ipv4], SetData::Verdict);
-    let mut be = Set::new(&[Field::Ipv4, Field::Mark], SetData::Value(vec![Field::Ipv4]));
-    let mut empty = Set::new(&[Field::Ipv4], SetData::None);
-    for service in overlays.iter().filter_map(|id| facts.overlay(id)).flat_map(|view| &view.services) {
-        let Some(vip) = service.vip.map(|vip| vip.octets().to_vec()) else { continue };
-        let backends: BTreeSet<_> = service.backends.iter().collect();
+fn vips(facts: &Facts, overlays: &BTreeSet<&str>, version: Version, table: &mut Table) {
+    let field = version.field();
+    let mut count = Set::new(&[field], SetData::Verdict);
+    let mut be = Set::new(&[field, Field::Mark], SetData::Value(vec![field]));
+    let mut empty = Set::new(&[field], SetData::None);
+    let views = overlays.iter().filter_map(|id| facts.overlay(id));
+    for (view, service) in views.flat_map(|view| view.services.iter().map(move |s| (view, s))) {
+        let form = |addr: Ipv4Addr| match version {
+            Version::V4 => Some(IpAddr::from(addr)),
+            Version::V6 => facts.pairing(view)?.six(addr).map(IpAddr::from),
+        };
+        let Some(vip) = service.vip.and_then(form).map(octets) else { continue };
+        let backends: BTreeSet<IpAddr> = service.backends.iter().filter_map(|a| form(*a)).collect();
         if backends.is_empty() {
             empty.elements.insert(vip, Datum::None);
             continue;
@@ -94,14 +120,14 @@ fn vips(facts: &Facts, overlays: &BTreeSet<&str>, table: &mut Table) {
         let chain = format!("n{}", backends.len());
         for (index, addr) in (0u32..).zip(&backends) {
             let key = bytes(&[&vip, &index.to_ne_bytes()]);
-            be.elements.insert(key, Datum::Value(addr.octets().to_vec()));
+            be.elements.insert(key, Datum::Value(octets(*addr)));
         }
-        table.chains.entry(chain.clone()).or_insert_with(|| spread(backends.len()));
+        table.chains.entry(chain.clone()).or_insert_with(|| spread(backends.len(), version));
         count.elements.insert(vip, Datum::Verdict(Verdict::Goto(chain)));
     }
-    let out = vec![join(vec![key(&[(Load::IpDaddr, Field::Ipv4)]), vmap("count")])];
+    let out = vec![join(vec![key(&[(version.destination(), field)]), vmap("count")])];
     table.chains.insert("out".to_owned(), base(ChainKind::Nat, HookPoint::Output, -100, out));
-    let refuse = |how| in_set(Load::IpDaddr, "empty", true).into_iter().chain(how).collect();
+    let refuse = |how| in_set(version.destination(), "empty", true).into_iter().chain(how).collect();
     let reset = l4proto(crate::nft::rule::TCP).into_iter().chain([Expr::RejectReset]).collect::<Vec<_>>();
     let filter = vec![refuse(reset), refuse(vec![Expr::RejectPort])];
     table.chains.insert("filt".to_owned(), base(ChainKind::Filter, HookPoint::Output, 0, filter));
@@ -111,8 +137,8 @@ fn vips(facts: &Facts, overlays: &BTreeSet<&str>, table: &mut Table) {
 }
 
 /// One chain per number of backends in use: picks an index at random, looks the backend up.
-fn spread(backends: usize) -> Chain {
+fn spread(backends: usize, version: Version) -> Chain {
     let modulus = u32::try_from(backends).unwrap_or(u32::MAX);
-    let pick = key(&[(Load::IpDaddr, Field::Ipv4), (Load::Random(modulus), Field::Mark)]);
-    Chain { hook: None, rules: vec![join(vec![pick, map("be"), dnat(false)])] }
+    let pick = key(&[(version.destination(), version.field()), (Load::Random(modulus), Field::Mark)]);
+    Chain { hook: None, rules: vec![join(vec![pick, map("be"), dnat(version, false)])] }
 }

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
-use skep_types::Ipv4Net;
+use skep_types::IpNet;
 use skep_types::wireguard::PublicKey;
 
 use crate::nft::{Family, Table};
+use crate::version::Version;
 
 /// A network namespace that Skep works in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -216,18 +217,18 @@ pub struct Address {
     /// Name of the link.
     pub dev: String,
     /// Address with the prefix of its network.
-    pub net: Ipv4Net,
+    pub net: IpNet,
 }
 
 /// A route.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
-    /// Routing table; 254 is the main one.
+    /// Routing table; 254 is the main one. In 255, the local one, `dest` is an address that this host answers to on that link.
     pub table: u32,
-    /// Where to; `0.0.0.0/0` is the default route.
-    pub dest: Ipv4Net,
-    /// Next hop.
-    pub gateway: Option<Ipv4Addr>,
+    /// Where to; `0.0.0.0/0` and `::/0` are the default routes.
+    pub dest: IpNet,
+    /// Next hop, of the same family.
+    pub gateway: Option<IpAddr>,
     /// Name of the link.
     pub dev: String,
     /// The next hop need not be on a network of the link.
@@ -239,6 +240,8 @@ pub struct Route {
 pub struct Rule {
     /// Place among the rules: the lowest is asked first.
     pub priority: u32,
+    /// Of which family.
+    pub version: Version,
     /// For which packets.
     pub of: Selector,
     /// Routing table to ask.
@@ -280,7 +283,7 @@ pub struct NetnsState {
     /// Routing rules.
     pub rules: BTreeSet<Rule>,
     /// Permanent neighbours by link and address.
-    pub neighbours: BTreeMap<(String, Ipv4Addr), Mac>,
+    pub neighbours: BTreeMap<(String, IpAddr), Mac>,
     /// Forwarding entries of VXLAN links by link and Ethernet address.
     pub fdb: BTreeMap<(String, Mac), FdbEntry>,
     /// Peers of WireGuard links, by link and address: the peer's end of the tunnel, and all that may be sent through it.

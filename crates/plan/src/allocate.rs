@@ -4,9 +4,10 @@
 use std::net::Ipv4Addr;
 
 use skep_state::{Key, Op, Store};
+use skep_types::net::V6Range;
 use skep_types::object::{Attachment, Network, Service, Task, VirtualIp};
-use skep_types::spec::{EndpointMode, PublishMode, TaskSpec};
-use skep_types::{Ipv4Net, NetworkId, NodeId};
+use skep_types::spec::{EndpointMode, NetworkSpec, PublishMode, TaskSpec};
+use skep_types::{ClusterId, Ipv4Net, Ipv6Net, NetworkId, NodeId};
 
 use crate::draft::Draft;
 
@@ -51,6 +52,38 @@ impl std::error::Error for Exhausted {}
 /// [`Exhausted::Subnets`].
 pub fn subnet(store: &Store, pools: &[Ipv4Net], prefix: u8) -> Result<Ipv4Net, Exhausted> {
     pools.iter().find_map(|pool| subnet_of(store, *pool, prefix)).ok_or(Exhausted::Subnets)
+}
+
+/// The next free subnet of IPv6 of the swarm's own local range (RFC 4193), whose 40 bits follow from the swarm's id.
+///
+/// # Errors
+/// [`Exhausted::Subnets`].
+pub fn subnet6(store: &Store, cluster: ClusterId) -> Result<Ipv6Net, Exhausted> {
+    // all of the id: its parts are not equally random
+    let id = cluster.0;
+    let global = (id ^ (id >> 40) ^ (id >> 80) ^ (id >> 120)) as u64;
+    let free = |net: &Ipv6Net| !store.networks().any(|n| n.v6.is_some_and(|v6| v6.subnet.overlaps(net)));
+    (0..=u16::MAX).map(|subnet| Ipv6Net::unique_local(global, subnet)).find(free).ok_or(Exhausted::Subnets)
+}
+
+/// The side of IPv6 of a network with this subnet of IPv4.
+///
+/// # Errors
+/// In words: what was asked for cannot be, or nothing is free.
+pub fn side6(store: &Store, cluster: ClusterId, spec: &NetworkSpec, subnet: Ipv4Net) -> Result<V6Range, String> {
+    let subnet6 = match spec.subnet6 {
+        Some(net) => net.network(),
+        None => subnet6(store, cluster).map_err(|e| e.to_string())?,
+    };
+    if 128 - subnet6.prefix < 32 - subnet.prefix {
+        return Err(format!(
+            "subnet {subnet6} is too small: each address of {subnet} needs one beside it, so its prefix may have {} bits at most",
+            96 + subnet.prefix
+        ));
+    }
+    let gateway = spec.gateway6.or_else(|| subnet6.nth(1)).filter(|g| subnet6.contains(*g) && *g != subnet6.addr);
+    let gateway = gateway.ok_or_else(|| format!("no matching subnet for gateway {:?}", spec.gateway6))?;
+    Ok(V6Range { subnet: subnet6, gateway })
 }
 
 fn subnet_of(store: &Store, pool: Ipv4Net, prefix: u8) -> Option<Ipv4Net> {

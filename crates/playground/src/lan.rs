@@ -6,8 +6,9 @@ use skep_engine::net::NetHost;
 use skep_linux::net::LinuxNet;
 use skep_netplan::nft::{Chain, ChainKind, Expr, Family, Hook, HookPoint, Load, NftOp, Table, Verdict, delta, if_name};
 use skep_netplan::state::{Address, Link, LinkKind, PortMode, Route};
+use skep_netplan::version::Version;
 use skep_netplan::{Mac, Ns, Step};
-use skep_types::Ipv4Net;
+use skep_types::{Ipv4Net, Ipv6Net};
 
 use crate::host::Host;
 use crate::{Place, PlaygroundError};
@@ -18,6 +19,8 @@ const NETNS_DIR: &str = "/run/netns";
 const MAIN: u32 = 254;
 /// Name of a host's interface on the LAN.
 const INTERFACE: &str = "eth0";
+/// What a cut host's traffic is of.
+const FAMILIES: [Family; 2] = [Family::Ip, Family::Ip6];
 /// Table that drops a cut host's traffic.
 const CUT: &str = "skep-cut";
 
@@ -72,16 +75,25 @@ impl Lan {
     /// # Errors
     /// The kernel's refusal.
     pub fn make_bridge(&self, place: &Place) -> Result<(), PlaygroundError> {
-        let net = Ipv4Net::new(place.machine(), 24);
         let forward = |key: &str| Step::Sysctl(key.to_owned(), "1".to_owned());
+        let dev = place.bridge.clone();
+        let six = Address { dev: dev.clone(), net: Ipv6Net::new(Place::address6(place.machine()), 64).into() };
         self.apply(
             &Ns::Host,
             &[
                 Step::AddLink(place.bridge.clone(), link(LinkKind::Bridge, Some(Mac::of(place.machine())), None)),
-                Step::AddAddress(Address { dev: place.bridge.clone(), net }),
+                Step::AddAddress(Address { dev, net: Ipv4Net::new(place.machine(), 24).into() }),
                 forward("net/ipv4/ip_forward"),
             ],
-        )
+        )?;
+        self.six(&Ns::Host, six);
+        Ok(())
+    }
+
+    /// Gives an address of IPv6; a machine without has none.
+    fn six(&self, ns: &Ns, address: Address) {
+        // what is refused is all that there is to it
+        let _ = self.net.apply(ns, &[Step::AddAddress(address)]);
     }
 
     /// Makes a host's namespace and plugs its cable in.
@@ -95,8 +107,8 @@ impl Lan {
         self.apply(&Ns::Host, &[Step::AddLink(cable(place, host), link(kind, None, Some(&place.bridge)))])?;
         let default = Route {
             table: MAIN,
-            dest: Ipv4Net::new(std::net::Ipv4Addr::UNSPECIFIED, 0),
-            gateway: Some(place.machine()),
+            dest: Version::V4.everything(),
+            gateway: Some(place.machine().into()),
             dev: INTERFACE.to_owned(),
             onlink: false,
         };
@@ -105,10 +117,13 @@ impl Lan {
             &[
                 Step::SetLink("lo".to_owned(), link(LinkKind::Given, None, None)),
                 Step::SetLink(INTERFACE.to_owned(), link(LinkKind::Given, None, None)),
-                Step::AddAddress(Address { dev: INTERFACE.to_owned(), net: Ipv4Net::new(host.address, 24) }),
+                Step::AddAddress(Address { dev: INTERFACE.to_owned(), net: Ipv4Net::new(host.address, 24).into() }),
                 Step::AddRoute(default),
             ],
-        )
+        )?;
+        let net = Ipv6Net::new(Place::address6(host.address), 64).into();
+        self.six(&ns, Address { dev: INTERFACE.to_owned(), net });
+        Ok(())
     }
 
     /// Takes a host's cable and namespace away. Goes on past errors; what is not there is fine.
@@ -145,7 +160,8 @@ impl Lan {
             ..Table::default()
         };
         let ops: Vec<NftOp> = delta::delta(None, &table);
-        self.apply(&ns(place, &host.name), &[Step::Nft(Family::Ip, CUT.to_owned(), ops)])
+        let both = FAMILIES.map(|family| Step::Nft(family, CUT.to_owned(), ops.clone()));
+        self.apply(&ns(place, &host.name), &both)
     }
 
     /// Drops what passes between two hosts, both ways; each goes on with all others.
@@ -193,6 +209,6 @@ impl Lan {
     /// # Errors
     /// The kernel's refusal.
     pub fn heal(&self, place: &Place, host: &Host) -> Result<(), PlaygroundError> {
-        self.apply(&ns(place, &host.name), &[Step::DelTable(Family::Ip, CUT.to_owned())])
+        self.apply(&ns(place, &host.name), &FAMILIES.map(|family| Step::DelTable(family, CUT.to_owned())))
     }
 }

@@ -110,6 +110,14 @@ impl Place {
         self.address(1)
     }
 
+    /// The address of IPv6 of whoever has this one on the LAN: `fd5c:<a>:<b>:<c>::<last>`, each number as it is written.
+    #[must_use]
+    pub fn address6(address: std::net::Ipv4Addr) -> std::net::Ipv6Addr {
+        let as_written = |n: u8| u16::from_str_radix(&n.to_string(), 16).unwrap_or_default();
+        let [a, b, c, last] = address.octets().map(as_written);
+        std::net::Ipv6Addr::new(0xfd5c, a, b, c, 0, 0, 0, last)
+    }
+
     /// An address of the LAN.
     #[must_use]
     pub fn address(&self, last: u8) -> std::net::Ipv4Addr {

@@ -82,11 +82,8 @@ pub(crate) async fn operate(world: Arc<World>, m: Arc<Manager>, op: Operation) {
                 labels: Labels::new(),
                 // Small ones now and then, so that addresses run out.
                 subnet: dice.is_multiple_of(3).then(|| skep_types::Ipv4Net::new([172, 16, (dice >> 8) as u8, 0].into(), 27)),
-                gateway: None,
-                internal: false,
-                attachable: false,
-                ingress: false,
-                options: Labels::new(),
+                ipv6: dice.is_multiple_of(5),
+                ..NetworkSpec::default()
             };
             let _ = m.call(ControlRequest::CreateNetwork { spec }).await;
         }

@@ -322,7 +322,8 @@ impl Indexes {
         if let Some(owner) = self.vnis.get(&n.vni).filter(|o| **o != n.id) {
             return Err(Refused::Vni { vni: n.vni, owner: *owner });
         }
-        if let Some(o) = others.find(|o| o.id != n.id && o.subnet.overlaps(&n.subnet)) {
+        let six = |o: &Network| o.v6.zip(n.v6).is_some_and(|(a, b)| a.subnet.overlaps(&b.subnet));
+        if let Some(o) = others.find(|o| o.id != n.id && (o.subnet.overlaps(&n.subnet) || six(o))) {
             return Err(Refused::Subnet { owner: o.id });
         }
         self.is_free(n.id, n.gateway, AddressOwner::Gateway)

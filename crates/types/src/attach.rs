@@ -2,7 +2,7 @@
 //! leader gives addresses and notes them at the node's own object; what the node does not name any more is released, and with the
 //! node all of it. So nothing is ever held for a container that is gone.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ pub struct Wanted {
     pub addr: Option<Ipv4Addr>,
     /// What it is called there, its name first.
     pub names: Vec<String>,
+    /// Only this address of IPv6 will do.
+    #[serde(default)]
+    pub addr6: Option<Ipv6Addr>,
 }
 
 /// Everything that a node wants.

@@ -3,13 +3,13 @@
 //! Only what has an effect is here; the API's edge refuses the rest by name.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Time;
 use crate::health::{Health, HealthConfig};
 use crate::spec::{Labels, Mount, Protocol, Seccomp, Ulimit};
+use crate::{Ipv6Net, Time};
 
 /// What a container runs; the image's configuration is already merged in once the container exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -92,9 +92,9 @@ pub struct PortMap {
     pub protocol: Protocol,
     /// Port in the container.
     pub container_port: u16,
-    /// Address on the host; `None` is every address.
+    /// Address on the host; `None` is every address, `0.0.0.0` every one of IPv4 and `::` every one of IPv6.
     #[serde(default)]
-    pub host_ip: Option<Ipv4Addr>,
+    pub host_ip: Option<IpAddr>,
     /// Port on the host; 0 lets the engine choose one.
     #[serde(default)]
     pub host_port: u16,
@@ -235,6 +235,9 @@ pub struct NetworkJoin {
     /// For tasks: the managers have given the address already.
     #[serde(default)]
     pub assigned: bool,
+    /// Wanted address of IPv6.
+    #[serde(default)]
+    pub address6: Option<Ipv6Addr>,
 }
 
 /// `POST /containers/create`.
@@ -325,6 +328,12 @@ pub struct EndpointInfo {
     pub gateway: Option<Ipv4Addr>,
     /// Other names.
     pub aliases: Vec<String>,
+    /// Address of IPv6 with its prefix length.
+    #[serde(default)]
+    pub address6: Option<Ipv6Net>,
+    /// Gateway of IPv6.
+    #[serde(default)]
+    pub gateway6: Option<Ipv6Addr>,
 }
 
 /// A mount as a container has it.

@@ -1,7 +1,7 @@
 //! What a node must know of the network to carry its tasks' packets: pushed whole by the managers whenever it changed.
 
 use std::hash::{Hash, Hasher};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::attach::Held;
 use crate::digest::Fnv;
+use crate::net::Pairing;
 use crate::object::Network;
 use crate::spec::Protocol;
 use crate::wireguard::PublicKey;
@@ -119,6 +120,9 @@ pub struct Peer {
     /// Its key for encrypted networks; without one nothing of them goes there.
     #[serde(default)]
     pub wireguard: Option<PublicKey>,
+    /// Its own addresses of IPv6; `None` if its containers have none.
+    #[serde(default)]
+    pub ipv6: Option<Vec<Ipv6Addr>>,
 }
 
 /// An overlay network.
@@ -146,6 +150,9 @@ pub struct OverlayView {
     pub endpoints: Vec<OverlayEndpoint>,
     /// Services on it.
     pub services: Vec<ServiceView>,
+    /// If it has both families, how the address of IPv6 follows from that of IPv4: of endpoints, virtual addresses and backends.
+    #[serde(default)]
+    pub pairing: Option<Pairing>,
 }
 
 /// A container's place on an overlay network.
@@ -190,6 +197,9 @@ pub struct IngressView {
     pub subnet: Ipv4Net,
     /// Every published port.
     pub ports: Vec<IngressPort>,
+    /// As [`OverlayView::pairing`], of nodes and tasks.
+    #[serde(default)]
+    pub pairing: Option<Pairing>,
 }
 
 /// A port published on every node.

@@ -1,13 +1,13 @@
 //! Images, local networks and logs of one host, as `api` shows them.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::health::HealthConfig;
 use crate::spec::Labels;
-use crate::{Ipv4Net, Time};
+use crate::{Ipv4Net, Ipv6Net, Time};
 
 /// An image as `images` and `inspect` show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -105,6 +105,12 @@ pub struct LocalNetworkInfo {
     pub ip_range: Option<Ipv4Net>,
     /// Addresses in it that others have, by whatever name.
     pub auxiliary: BTreeMap<String, Ipv4Addr>,
+    /// Addresses of IPv6 beside those of IPv4.
+    pub ipv6: bool,
+    /// Subnet of IPv6.
+    pub subnet6: Option<Ipv6Net>,
+    /// Gateway in it.
+    pub gateway6: Option<Ipv6Addr>,
     /// No way out.
     pub internal: bool,
     /// As asked for.

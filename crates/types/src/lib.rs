@@ -37,6 +37,6 @@ pub mod volume;
 pub mod wireguard;
 
 pub use id::{ClusterId, FileId, LogId, NetworkId, NodeId, ServiceId, TaskId};
-pub use net::Ipv4Net;
+pub use net::{IpNet, Ipv4Net, Ipv6Net};
 pub use secret::Secret;
 pub use time::Time;

@@ -2,7 +2,7 @@
 //! Made where it was looked at; shown by the API and by `skep network doctor`.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::NodeId;
 
@@ -69,7 +69,7 @@ pub struct NamesReport {
     /// Name of the network.
     pub network: String,
     /// Addresses by name.
-    pub names: BTreeMap<String, Vec<Ipv4Addr>>,
+    pub names: BTreeMap<String, Vec<IpAddr>>,
 }
 
 /// A host's network.

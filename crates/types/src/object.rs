@@ -1,18 +1,19 @@
 //! Objects of the cluster: what is wanted together with what is known.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::task::{Attachment, ContainerStatus, SlotKey, Task, TaskState, TaskStatus};
 
 use crate::attach::HeldList;
+use crate::net::{Pairing, V6Range};
 use crate::spec::{
     Availability, ClusterSpec, GenericResource, NetworkSpec, NodeSpec, PortConfig, Role, ServiceMode, ServiceSpec,
 };
 use crate::wireguard::PublicKey;
-use crate::{ClusterId, Ipv4Net, NetworkId, NodeId, Secret, ServiceId, Time};
+use crate::{ClusterId, IpNet, Ipv4Net, Ipv6Net, NetworkId, NodeId, Secret, ServiceId, Time};
 
 /// Raft index of the last write of an object; compared on update (`update out of sequence`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -155,6 +156,10 @@ pub struct NodeDescription {
     /// Its key for encrypted networks; none of versions that have no such networks.
     #[serde(default)]
     pub wireguard: Option<PublicKey>,
+    /// Its own addresses of IPv6 that others may know it by, 16 at most; `None` if its containers have none: its kernel has no IPv6,
+    /// or its version knows none.
+    #[serde(default)]
+    pub ipv6: Option<Vec<Ipv6Addr>>,
 }
 
 /// Whether a node is alive.
@@ -273,6 +278,24 @@ pub struct Network {
     pub gateway: Ipv4Addr,
     /// VXLAN network identifier, from 4096.
     pub vni: u32,
+    /// Its side of IPv6, if it has one; networks of versions before have none.
+    #[serde(default)]
+    pub v6: Option<V6Range>,
+}
+
+impl Network {
+    /// How its addresses of both families belong together, if it has both.
+    #[must_use]
+    pub fn pairing(&self) -> Option<Pairing> {
+        self.v6.map(|v6| Pairing { v4: self.subnet, gateway: self.gateway, v6 })
+    }
+
+    /// An address on it with, if it has both families, the one of IPv6 beside it.
+    #[must_use]
+    pub fn both(&self, addr: Ipv4Net) -> Vec<IpNet> {
+        let six = self.pairing().and_then(|p| Some(Ipv6Net::new(p.six(addr.addr)?, p.v6.subnet.prefix)));
+        [IpNet::from(addr)].into_iter().chain(six.map(IpNet::from)).collect()
+    }
 }
 
 /// Progress of an update.

@@ -4,12 +4,12 @@
 //! nano-CPUs (one core is 1,000,000,000).
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ipv4Net, NetworkId, Secret};
+use crate::{Ipv4Net, Ipv6Net, NetworkId, Secret};
 
 mod container;
 
@@ -479,7 +479,7 @@ pub struct EndpointSpec {
 }
 
 /// A network of swarm scope.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// Unique name.
     pub name: String,
@@ -504,6 +504,15 @@ pub struct NetworkSpec {
     /// Driver options as given.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+    /// Addresses of IPv6 beside those of IPv4.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// Subnet of IPv6; one of the swarm's own local range when absent.
+    #[serde(default)]
+    pub subnet6: Option<Ipv6Net>,
+    /// Gateway in it; the first address when absent.
+    #[serde(default)]
+    pub gateway6: Option<Ipv6Addr>,
 }
 
 impl NetworkSpec {

@@ -108,7 +108,8 @@ async fn measure(bench: &Bench) -> Done<()> {
     world.tell(&tasks, &services, &[(PUBLISHED, 11)]).await?;
     let direct = PortMap {
         protocol: Protocol::Tcp,
-        host_ip: Ipv4Addr::UNSPECIFIED,
+        host_ip: Ipv4Addr::UNSPECIFIED.into(),
+        both: false,
         host_port: DIRECT,
         host_port_end: 0,
         container_port: PORT,

@@ -38,6 +38,7 @@ fn tables(services: &[ServiceView]) -> NetnsState {
         mtu: None,
         endpoints: Vec::new(),
         services: services.to_vec(),
+        pairing: None,
     };
     let plane = DataPlane { networks: vec![View::new(view)], ..DataPlane::default() };
     let member = Member { node: NodeId(1), addr: underlay(1), mtu: 1500, plane, drained: Default::default() };
@@ -49,6 +50,8 @@ fn tables(services: &[ServiceView]) -> NetnsState {
         gateway: None,
         direct: false,
         mtu: 1450,
+        net6: None,
+        gateway6: None,
     };
     let container = Container {
         ns: Ns::Sandbox("rules".to_owned()),

@@ -163,7 +163,11 @@ impl World {
             container_id: id.clone(),
             name: format!("task{task}"),
             hostname: format!("task{task}"),
-            networks: vec![NetworkRequest { network: network.to_string(), address: Some(address), aliases: Vec::new() }],
+            networks: vec![NetworkRequest {
+                network: network.to_string(),
+                address: Some(address),
+                ..NetworkRequest::default()
+            }],
             ingress_address: Some(ingress(task)),
             ingress_ports: vec![(Protocol::Tcp, PORT)],
             ports,
@@ -182,7 +186,7 @@ impl World {
         let mut peers = Vec::new();
         for n in (1..=HOSTS).filter(|n| *n != own) {
             let key = self.host(n)?.net.wireguard_key().map_err(|e| e.to_string())?;
-            peers.push(Peer { node: node(n), addr: underlay(n), ingress_addr: ingress(n), wireguard: Some(key) });
+            peers.push(Peer { node: node(n), addr: underlay(n), ingress_addr: ingress(n), wireguard: Some(key), ipv6: None });
         }
         let endpoint = |addr: Ipv4Addr, t: &(u8, u8)| OverlayEndpoint {
             addr,
@@ -213,6 +217,7 @@ impl World {
             mtu: None,
             endpoints: tasks.iter().map(|t| endpoint(overlay(t.0), t)).collect(),
             services: services.to_vec(),
+            pairing: None,
         };
         let encrypted = OverlayView {
             id: SEALED,
@@ -236,6 +241,7 @@ impl World {
                 vni: 4096,
                 subnet: Ipv4Net::new(Ipv4Addr::new(10, 255, 0, 0), 24),
                 ports: published.iter().map(port).collect(),
+                pairing: None,
             })),
             ..DataPlane::default()
         })

@@ -17,6 +17,7 @@ mod form;
 mod friends;
 mod health;
 mod inside;
+mod ipv6;
 mod journey_one;
 mod keys;
 

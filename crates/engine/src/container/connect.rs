@@ -1,6 +1,6 @@
 //! `network connect` and `disconnect`: of a container that runs, live; of one that does not, for its next start.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -73,8 +73,8 @@ impl Engine {
         let _guard = container.ops.lock().await;
         let record = container.record();
         refuse(&network.driver, mode(&record.info.host.network_mode))?;
-        if network.name == "bridge" && !(join.aliases.is_empty() && join.address.is_none()) {
-            return Err(invalid(if join.address.is_some() {
+        if network.name == "bridge" && !(join.aliases.is_empty() && join.address.is_none() && join.address6.is_none()) {
+            return Err(invalid(if join.address.is_some() || join.address6.is_some() {
                 "user specified IP address is supported on user defined networks only"
             } else {
                 "network-scoped alias is supported only for containers in user defined networks"
@@ -108,7 +108,12 @@ impl Engine {
         if record.places.iter().any(|p| p.held.network == held.network) || networks.iter().any(has) {
             return Err(crate::net::NetError::Connected { container: record.info.name, network: network.to_owned() }.into());
         }
-        let request = NetworkRequest { network: id.clone(), address: Some(held.addr.addr), aliases: join.aliases.clone() };
+        let request = NetworkRequest {
+            network: id.clone(),
+            address: Some(held.addr.addr),
+            aliases: join.aliases.clone(),
+            address6: join.address6,
+        };
         let joined = match &record.sandbox {
             Some(_) if container.is_running() => self.net.connect(&container.id, request).await.map(Some),
             _ => Ok(None),
@@ -227,9 +232,9 @@ fn settle(container: &Container, networks: Vec<NetworkJoin>, sandbox: Option<San
 }
 
 /// Replaces the lines of a container's own addresses in its hosts file and leaves the others, which may be the user's.
-fn rewrite(path: &Path, hostname: &str, before: &[Ipv4Addr], now: &[Ipv4Addr]) -> std::io::Result<()> {
+fn rewrite(path: &Path, hostname: &str, before: &[IpAddr], now: &[IpAddr]) -> std::io::Result<()> {
     let text = std::fs::read_to_string(path)?;
-    let line = |a: &Ipv4Addr| format!("{a}\t{hostname}");
+    let line = |a: &IpAddr| format!("{a}\t{hostname}");
     let gone: Vec<String> = before.iter().filter(|a| !now.contains(a)).map(line).collect();
     let mut lines: Vec<String> = text.lines().filter(|l| !gone.iter().any(|g| g == l)).map(str::to_owned).collect();
     lines.extend(now.iter().filter(|a| !before.contains(a)).map(line));

@@ -1,12 +1,12 @@
 //! The files of /etc that the engine makes for a container: hosts, hostname, resolv.conf.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use skep_types::container::ContainerInfo;
 
 /// Content of /etc/hosts.
-fn hosts(info: &ContainerInfo, hostname: &str, addresses: &[Ipv4Addr]) -> String {
+fn hosts(info: &ContainerInfo, hostname: &str, addresses: &[IpAddr]) -> String {
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n\
          ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
@@ -30,7 +30,7 @@ pub(super) fn write(
     dir: &Path,
     info: &ContainerInfo,
     hostname: &str,
-    addresses: &[Ipv4Addr],
+    addresses: &[IpAddr],
     resolv_conf: &str,
 ) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
@@ -47,7 +47,7 @@ mod tests {
     fn added_hosts_and_own_addresses_are_listed() {
         let mut info = ContainerInfo::default();
         info.host.extra_hosts = vec!["db:10.0.0.7".to_owned()];
-        let text = hosts(&info, "me", &[Ipv4Addr::new(172, 17, 0, 2)]);
+        let text = hosts(&info, "me", &[IpAddr::from([172, 17, 0, 2])]);
         assert!(text.contains("10.0.0.7\tdb\n") && text.ends_with("172.17.0.2\tme\n"));
     }
 }

@@ -1,6 +1,6 @@
 //! From a created container to a running one.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -171,7 +171,7 @@ impl Engine {
         let short = &container.id[..12];
         let hostname = lender.map_or_else(|| self.hostname(container, record), |l| l.hostname.clone());
         let etc_dir = lender.map_or_else(|| container.dir.join("etc"), |l| l.etc.clone());
-        let addresses: Vec<Ipv4Addr> = sandbox.map(own_addresses).unwrap_or_default();
+        let addresses: Vec<IpAddr> = sandbox.map(own_addresses).unwrap_or_default();
         // A host without the file has no resolvers to pass on.
         let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let resolv_conf = sandbox.map_or_else(|| host.clone(), |s| s.resolv_conf(&host));

@@ -1,6 +1,6 @@
 //! A container's place in the network: from its configuration to the network manager's request, and back to what is shown.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use skep_types::container::{CreateContainer, EndpointInfo, NetworkJoin, PortMap};
 
@@ -106,13 +106,19 @@ impl Engine {
 }
 
 pub(crate) fn request_of(join: &NetworkJoin) -> NetworkRequest {
-    NetworkRequest { network: mode(&join.network).to_owned(), address: join.address, aliases: join.aliases.clone() }
+    NetworkRequest {
+        network: mode(&join.network).to_owned(),
+        address: join.address,
+        aliases: join.aliases.clone(),
+        address6: join.address6,
+    }
 }
 
 fn port_request(port: &PortMap) -> net::PortMap {
     net::PortMap {
         protocol: port.protocol,
-        host_ip: port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED),
+        host_ip: port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+        both: port.host_ip.is_none(),
         host_port: port.host_port,
         host_port_end: port.host_port_end,
         container_port: port.container_port,
@@ -121,19 +127,22 @@ fn port_request(port: &PortMap) -> net::PortMap {
 
 /// Published ports with the chosen numbers.
 pub(super) fn ports(sandbox: &Sandbox) -> Vec<PortMap> {
-    let shown = |p: &net::PortMap| PortMap {
-        protocol: p.protocol,
-        container_port: p.container_port,
-        host_ip: (!p.host_ip.is_unspecified()).then_some(p.host_ip),
-        host_port: p.host_port,
-        host_port_end: 0,
+    let shown = |p: &net::PortMap| {
+        let one = |host_ip| PortMap {
+            protocol: p.protocol,
+            container_port: p.container_port,
+            host_ip: Some(host_ip).filter(|ip| *ip != IpAddr::from(Ipv4Addr::UNSPECIFIED)),
+            host_port: p.host_port,
+            host_port_end: 0,
+        };
+        [one(p.host_ip)].into_iter().chain(p.both.then(|| one(Ipv6Addr::UNSPECIFIED.into())))
     };
-    sandbox.ports.iter().map(shown).collect()
+    sandbox.ports.iter().flat_map(shown).collect()
 }
 
 /// Addresses for /etc/hosts: those on the networks that the user named.
-pub(super) fn own_addresses(sandbox: &Sandbox) -> Vec<Ipv4Addr> {
-    sandbox.endpoints.iter().filter(|e| e.network_name != GWBRIDGE).map(|e| e.address).collect()
+pub(super) fn own_addresses(sandbox: &Sandbox) -> Vec<IpAddr> {
+    sandbox.endpoints.iter().filter(|e| e.network_name != GWBRIDGE).flat_map(net::SandboxEndpoint::addresses).collect()
 }
 
 /// Networks as `inspect` shows them.
@@ -147,6 +156,8 @@ pub(super) fn endpoint_infos(sandbox: &Sandbox) -> Vec<EndpointInfo> {
         prefix: e.prefix,
         gateway: e.gateway,
         aliases: e.aliases.clone(),
+        address6: e.net6,
+        gateway6: e.gateway6,
     };
     sandbox.endpoints.iter().filter(|e| e.network_name != GWBRIDGE).map(shown).collect()
 }

@@ -1,8 +1,8 @@
 //! From a query's bytes to an answer's bytes, as far as the table goes.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use simple_dns::rdata::{A, PTR, RData, SRV};
+use simple_dns::rdata::{A, AAAA, PTR, RData, SRV};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
 
 use super::table::Table;
@@ -64,11 +64,22 @@ pub(super) fn answer(query: &[u8], table: &Table, udp: bool, start: usize) -> Ou
         return if table.forward && !table.upstream.is_empty() { Outcome::Forward } else { finish(reply, RCODE::NameError) };
     };
     // any other type of a known name exists, but is empty: NXDOMAIN would make clients forget the name
-    if matches!(question.qtype, QTYPE::TYPE(TYPE::A) | QTYPE::ANY) {
-        let all: Vec<Ipv4Addr> = addresses.iter().copied().collect();
-        reply.answers.extend(turned(&all, start).map(|a| record(RData::A(A { address: u32::from(*a) }))));
-    }
+    let asked = |a: &IpAddr| match question.qtype {
+        QTYPE::TYPE(TYPE::A) => a.is_ipv4(),
+        QTYPE::TYPE(TYPE::AAAA) => a.is_ipv6(),
+        QTYPE::ANY => true,
+        _ => false,
+    };
+    let all: Vec<IpAddr> = addresses.iter().copied().filter(asked).collect();
+    reply.answers.extend(turned(&all, start).map(|a| record(address(*a))));
     sized(&packet, reply, udp)
+}
+
+fn address(addr: IpAddr) -> RData<'static> {
+    match addr {
+        IpAddr::V4(a) => RData::A(A { address: a.into() }),
+        IpAddr::V6(a) => RData::AAAA(AAAA { address: a.into() }),
+    }
 }
 
 /// A list that begins elsewhere each time.
@@ -116,6 +127,7 @@ fn build(reply: &Packet<'_>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::super::table::NetNames;
     use super::*;
@@ -130,8 +142,8 @@ mod tests {
 
     fn table(count: u8) -> Table {
         let mut net = NetNames { network: "n".to_owned(), ..NetNames::default() };
-        net.add("my_web", (1..=count).map(|i| Ipv4Addr::new(10, 0, 0, i)));
-        net.reverse.insert(Ipv4Addr::new(10, 0, 0, 1), "my_web.1.abc".to_owned());
+        net.add("my_web", (1..=count).map(|i| Ipv4Addr::new(10, 0, 0, i).into()));
+        net.reverse.insert(Ipv4Addr::new(10, 0, 0, 1).into(), "my_web.1.abc".to_owned());
         Table { networks: vec![net], ..Table::default() }
     }
 
@@ -146,6 +158,12 @@ mod tests {
         assert_eq!(reply(&got).answers.len(), 3);
         let got = answer(&query("my_web", TYPE::AAAA), &table(3), true, 0);
         assert_eq!((reply(&got).rcode(), reply(&got).answers.len()), (RCODE::NoError, 0));
+        let mut both = table(3);
+        both.networks[0].add("MY_web", [IpAddr::from(Ipv6Addr::LOCALHOST)]);
+        let got = answer(&query("my_web", TYPE::AAAA), &both, true, 0);
+        let [ResourceRecord { rdata: RData::AAAA(six), .. }] = &reply(&got).answers[..] else { panic!("{got:?}") };
+        assert_eq!(six.address, 1);
+        assert_eq!(reply(&answer(&query("my_web", TYPE::A), &both, true, 0)).answers.len(), 3);
         let got = answer(&query("1.0.0.10.in-addr.arpa", TYPE::PTR), &table(3), true, 0);
         assert_eq!(reply(&got).answers.len(), 1);
     }

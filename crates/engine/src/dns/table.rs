@@ -1,7 +1,7 @@
 //! What one container can resolve: the names of each network it is on, in order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Names of one network.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -9,16 +9,16 @@ pub struct NetNames {
     /// Name of the network: also accepted as a suffix (`web.mynet`).
     pub network: String,
     /// Addresses by lower-case name. A known name without addresses has an empty set.
-    pub names: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+    pub names: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Names by address.
-    pub reverse: BTreeMap<Ipv4Addr, String>,
-    /// Ports and addresses by `_port._protocol.name`, in lower case.
+    pub reverse: BTreeMap<IpAddr, String>,
+    /// Ports and addresses of IPv4, one for each task, by `_port._protocol.name`, in lower case.
     pub services: BTreeMap<String, (u16, BTreeSet<Ipv4Addr>)>,
 }
 
 impl NetNames {
     /// Adds addresses to a name; names are compared without case.
-    pub fn add(&mut self, name: &str, addrs: impl IntoIterator<Item = Ipv4Addr>) {
+    pub fn add(&mut self, name: &str, addrs: impl IntoIterator<Item = IpAddr>) {
         if !name.is_empty() {
             self.names.entry(name.to_ascii_lowercase()).or_default().extend(addrs);
         }
@@ -39,7 +39,7 @@ pub struct Table {
 impl Table {
     /// Addresses of a name; `None` if no network knows it.
     #[must_use]
-    pub fn addresses(&self, name: &str) -> Option<&BTreeSet<Ipv4Addr>> {
+    pub fn addresses(&self, name: &str) -> Option<&BTreeSet<IpAddr>> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         self.networks.iter().find_map(|net| {
             let suffix = format!(".{}", net.network.to_ascii_lowercase());
@@ -54,19 +54,41 @@ impl Table {
         self.networks.iter().find_map(|net| {
             let suffix = format!(".{}", net.network.to_ascii_lowercase());
             let (port, all) = net.services.get(&name).or_else(|| net.services.get(name.strip_suffix(&suffix)?))?;
-            let named = all.iter().filter_map(|a| Some((format!("{}.{}", net.reverse.get(a)?, net.network), *a)));
+            let named =
+                all.iter().filter_map(|a| Some((format!("{}.{}", net.reverse.get(&IpAddr::from(*a))?, net.network), *a)));
             Some((*port, named.collect()))
         })
     }
 
-    /// The name of an address asked for as `4.3.2.1.in-addr.arpa`; `None` if no network knows it.
+    /// The name of an address asked for as `4.3.2.1.in-addr.arpa` or by the 32 digits of one of IPv6 before `ip6.arpa`, the last first;
+    /// `None` if no network knows it.
     #[must_use]
     pub fn pointer(&self, question: &str) -> Option<String> {
         let question = question.trim_end_matches('.').to_ascii_lowercase();
-        let octets: Vec<u8> = question.strip_suffix(".in-addr.arpa")?.split('.').rev().map_while(|p| p.parse().ok()).collect();
-        let addr = Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?);
+        let addr = match question.strip_suffix(".ip6.arpa") {
+            Some(digits) => IpAddr::from(six(digits)?),
+            None => {
+                let parts = question.strip_suffix(".in-addr.arpa")?.split('.').rev();
+                let octets: Vec<u8> = parts.map_while(|p| p.parse().ok()).collect();
+                Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?).into()
+            }
+        };
         self.networks.iter().find_map(|net| Some(format!("{}.{}", net.reverse.get(&addr)?, net.network)))
     }
+}
+
+/// An address from its digits, the last first (RFC 3596, 2.5).
+fn six(digits: &str) -> Option<Ipv6Addr> {
+    let mut out = 0u128;
+    let mut count = 0;
+    for digit in digits.split('.').rev() {
+        if digit.len() != 1 || count == 32 {
+            return None;
+        }
+        out = out << 4 | u128::from_str_radix(digit, 16).ok()?;
+        count += 1;
+    }
+    (count == 32).then(|| out.into())
 }
 
 #[cfg(test)]
@@ -75,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_first_network_that_knows_a_name_answers() {
-        let (one, two) = (Ipv4Addr::new(10, 0, 1, 2), Ipv4Addr::new(10, 0, 2, 2));
+        let (one, two): (IpAddr, IpAddr) = (Ipv4Addr::new(10, 0, 1, 2).into(), Ipv4Addr::new(10, 0, 2, 2).into());
         let mut a = NetNames { network: "a".to_owned(), ..NetNames::default() };
         a.add("Web", [one]);
         a.reverse.insert(one, "web".to_owned());
@@ -89,5 +111,12 @@ mod tests {
         assert_eq!(table.addresses("none"), None);
         assert_eq!(table.pointer("2.1.0.10.in-addr.arpa"), Some("web.a".to_owned()));
         assert_eq!(table.pointer("300.1.0.10.in-addr.arpa"), None);
+        let mut table = table;
+        table.networks[1].reverse.insert("fd00::1f".parse().expect("valid"), "six".to_owned());
+        let digits = format!("f.1.{}0.0.d.f", "0.".repeat(26));
+        assert_eq!(table.pointer(&format!("{digits}.ip6.arpa.")), Some("six.b".to_owned()));
+        for bad in [&digits[2..], &format!("0.{digits}"), &digits.replace("f.1", "g.1"), &digits.replace("f.1", "f1.")] {
+            assert_eq!(table.pointer(&format!("{bad}.ip6.arpa")), None, "{bad}");
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Making what is equal to what should be, and finding what a former daemon left.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use skep_netplan::facts::{Attach, Facts};
-use skep_netplan::nft::Datum;
 use skep_netplan::nft::rule::UDP;
+use skep_netplan::nft::{Datum, Family, Table};
 use skep_netplan::{NetnsState, Ns, Step, absorb, diff, host, overlay, sandbox};
 
 use super::core::{Core, overlay_ns};
@@ -91,7 +91,7 @@ impl Core {
             }
         }
         // map first, then flows: a flow made between the two would keep the old backend
-        let gone: Vec<Ipv4Addr> = before.difference(&targets(applied)).copied().collect();
+        let gone: Vec<IpAddr> = before.difference(&targets(applied)).copied().collect();
         let opened: BTreeSet<u16> = udp_ports(applied).difference(&closed).copied().collect();
         if !gone.is_empty() || !opened.is_empty() {
             errors.extend(self.host.forget_flows(ns, &gone, &opened).err());
@@ -177,14 +177,16 @@ fn udp_ports(state: &NetnsState) -> BTreeSet<u16> {
 }
 
 /// Addresses that destinations are changed to.
-fn targets(state: &NetnsState) -> BTreeSet<Ipv4Addr> {
+fn targets(state: &NetnsState) -> BTreeSet<IpAddr> {
     let maps = ["be", "pubbe", "local", "hostany", "hostone"];
-    let sets = state.tables.values().flat_map(|t| maps.iter().filter_map(|name| t.sets.get(*name)));
-    let values = sets.flat_map(|set| set.elements.values());
-    values
-        .filter_map(|datum| match datum {
-            Datum::Value(bytes) => <[u8; 4]>::try_from(bytes.get(..4)?).ok().map(Ipv4Addr::from),
+    let of_table = |((family, _), table): (&(Family, String), &Table)| {
+        let values = maps.iter().filter_map(|name| table.sets.get(*name)).flat_map(|set| set.elements.values());
+        let address = |datum: &Datum| match (datum, family) {
+            (Datum::Value(bytes), Family::Ip6) => <[u8; 16]>::try_from(bytes.get(..16)?).ok().map(|b| Ipv6Addr::from(b).into()),
+            (Datum::Value(bytes), _) => <[u8; 4]>::try_from(bytes.get(..4)?).ok().map(|b| Ipv4Addr::from(b).into()),
             _ => None,
-        })
-        .collect()
+        };
+        values.filter_map(address).collect::<Vec<IpAddr>>()
+    };
+    state.tables.iter().flat_map(of_table).collect()
 }

@@ -1,7 +1,7 @@
 //! The manager's state and its blocking operations on local networks. One thread at a time holds it.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,8 @@ use skep_netplan::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, Pu
 use skep_netplan::state::{ChildKind, IpvlanMode};
 use skep_netplan::{NetnsState, Ns};
 use skep_types::dataplane::DataPlane;
-use skep_types::{Ipv4Net, NodeId};
+use skep_types::net::V6Range;
+use skep_types::{Ipv4Net, Ipv6Net, NodeId};
 
 use super::store::Store;
 use super::{LocalNetwork, LocalNetworkSpec, NetConfig, NetError, NetHost, Sandbox, ipam, options};
@@ -38,6 +39,8 @@ struct SavedMember {
 pub(super) struct Core {
     pub(super) host: Arc<dyn NetHost>,
     pub(super) config: NetConfig,
+    /// The kernel has IPv6.
+    pub(super) ipv6: bool,
     pub(super) store: Store,
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) networks: BTreeMap<String, LocalNetwork>,
@@ -87,7 +90,9 @@ impl Core {
         let sandboxes = alive.into_iter().map(|s| (s.request.container_id.clone(), s)).collect();
         let networks = saved.into_iter().map(|n| (n.id.clone(), n)).collect();
         let (applied, resolvers) = (BTreeMap::new(), BTreeMap::new());
-        let mut core = Self { host, config, store, runtime, networks, sandboxes, member, applied, behind: false, resolvers };
+        let ipv6 = host.features().ipv6;
+        let mut core =
+            Self { host, config, ipv6, store, runtime, networks, sandboxes, member, applied, behind: false, resolvers };
         core.predefined()?;
         core.adopt()?;
         Ok(core)
@@ -107,6 +112,7 @@ impl Core {
                     link: String::new(),
                     shared: None,
                     spec,
+                    v6: None,
                 })?;
             }
         }
@@ -117,7 +123,50 @@ impl Core {
             spec.options.insert("com.docker.network.bridge.enable_icc".to_owned(), self.config.icc.to_string());
             self.create(spec)?;
         }
+        // As the daemon's flags say this time.
+        let (wanted, subnet) = (self.config.ipv6 && self.ipv6, self.config.fixed_cidr6);
+        if self.config.ipv6 && !self.ipv6 {
+            tracing::warn!("the kernel has no IPv6: the default bridge has IPv4 alone");
+        }
+        self.give_ipv6(BRIDGE, wanted, subnet)
+    }
+
+    /// Makes a predefined network have IPv6 or not, in the given subnet or one that follows from its id.
+    fn give_ipv6(&mut self, name: &str, wanted: bool, subnet: Option<Ipv6Net>) -> Result<(), NetError> {
+        let Some(network) = self.by_name(name) else { return Ok(()) };
+        let subnet = subnet.unwrap_or_else(|| ipam::unique_local(&network.id)).network();
+        let gateway = subnet.nth(1).ok_or_else(|| NetError::Invalid(format!("invalid subnet {subnet}: too small")))?;
+        let v6 = wanted.then_some(V6Range { subnet, gateway });
+        let id = network.id.clone();
+        if let Some(network) = self.networks.get_mut(&id).filter(|n| n.v6 != v6) {
+            network.v6 = v6;
+            return self.save_networks();
+        }
         Ok(())
+    }
+
+    /// The side of IPv6 of a new network.
+    fn side6(&self, id: &str, spec: &LocalNetworkSpec) -> Result<Option<V6Range>, NetError> {
+        if let Some(net) = spec.subnet6.filter(|_| !spec.ipv6) {
+            let text = format!("invalid subnet {net}: the network has no IPv6: create it with --ipv6");
+            return Err(NetError::Invalid(text));
+        }
+        if !spec.ipv6 {
+            return Ok(None);
+        }
+        if !self.ipv6 {
+            return Err(NetError::Invalid("a network with IPv6 cannot be made: the kernel of this host has none".to_owned()));
+        }
+        let subnet = spec.subnet6.unwrap_or_else(|| ipam::unique_local(id)).network();
+        if self.networks.values().filter_map(|n| n.v6).any(|other| other.subnet.overlaps(&subnet)) {
+            return Err(NetError::Overlaps);
+        }
+        if subnet.prefix > 126 {
+            return Err(NetError::Invalid(format!("invalid subnet {subnet}: too small")));
+        }
+        let gateway: Option<Ipv6Addr> = spec.gateway6.or_else(|| subnet.nth(1)).filter(|g| subnet.contains(*g));
+        let gateway = gateway.ok_or_else(|| NetError::Invalid(format!("invalid gateway for subnet {subnet}")))?;
+        Ok(Some(V6Range { subnet, gateway }))
     }
 
     fn insert(&mut self, network: LocalNetwork) -> Result<(), NetError> {
@@ -188,6 +237,7 @@ impl Core {
             return Err(NetError::Invalid(format!("invalid network config: ip-range {range} is not in subnet {subnet}")));
         }
         let id = new_id()?;
+        let v6 = self.side6(&id, &spec)?;
         options::check(&driver, &spec.options)?;
         let shared = match options::child(&driver, &spec.options)? {
             Some(kind) => Some(self.shared_link(&id, kind, &spec)?),
@@ -211,6 +261,7 @@ impl Core {
             link,
             shared,
             spec,
+            v6,
         };
         self.insert(network.clone())?;
         Ok(network)
@@ -232,10 +283,12 @@ impl Core {
 
     /// The way out of overlay networks, made when first needed.
     pub(super) fn gwbridge(&mut self) -> Result<LocalNetwork, NetError> {
+        // With IPv6 for what comes to published ports by it; that of a version before has none yet.
+        self.give_ipv6(GWBRIDGE, self.ipv6, None)?;
         if let Some(network) = self.by_name(GWBRIDGE) {
             return Ok(network.clone());
         }
-        let mut spec = LocalNetworkSpec { name: GWBRIDGE.to_owned(), ..Default::default() };
+        let mut spec = LocalNetworkSpec { name: GWBRIDGE.to_owned(), ipv6: self.ipv6, ..Default::default() };
         spec.options.insert("com.docker.network.bridge.name".to_owned(), GWBRIDGE.to_owned());
         spec.options.insert("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned());
         spec.options.insert("com.docker.network.bridge.enable_ip_masquerade".to_owned(), "true".to_owned());
@@ -256,7 +309,7 @@ impl Core {
         let bridges = self.networks.values().filter_map(|n| self.bridge(n)).collect();
         let containers = self.sandboxes.values().map(|s| self.container(s)).collect();
         let parents = self.networks.values().filter_map(|n| n.shared.as_ref()?.made.clone()).collect();
-        Facts { member: self.member.clone(), bridges, parents, containers }
+        Facts { member: self.member.clone(), bridges, parents, containers, ipv6: self.ipv6 }
     }
 
     fn container(&self, sandbox: &Sandbox) -> Container {
@@ -267,6 +320,8 @@ impl Core {
         // Without Ethernet there is no next hop.
         let by_route =
             |e: &super::SandboxEndpoint| matches!(e.share, Some((_, ChildKind::Ipvlan(IpvlanMode::L3 | IpvlanMode::L3s, _))));
+        let outside6 = sandbox.outside6();
+        let leads6 = |e: &super::SandboxEndpoint| outside6.is_some_and(|o| o.endpoint_id == e.endpoint_id) && !by_route(e);
         let endpoint = |e: &super::SandboxEndpoint| Endpoint {
             attach: match &e.share {
                 Some((link, kind)) => Attach::Link(link.clone(), *kind),
@@ -279,21 +334,24 @@ impl Core {
             gateway: e.gateway.filter(|_| e.default_route && !by_route(e)),
             direct: e.default_route && by_route(e),
             mtu: now(e).filter(|_| e.is_overlay()).unwrap_or(e.mtu),
+            net6: e.net6,
+            gateway6: e.gateway6.filter(|_| leads6(e)),
         };
         let outside = sandbox.endpoints.iter().find(|e| e.default_route).or(sandbox.endpoints.first());
+        let addr = outside.filter(|e| !e.bridge.is_empty()).map(|e| IpAddr::from(e.address));
+        let addr6 = outside6.filter(|e| !e.bridge.is_empty()).and_then(|e| e.net6).map(|n| IpAddr::from(n.addr));
         let published = |p: &super::PortMap| {
-            Some(Published {
-                protocol: p.protocol,
-                host_ip: p.host_ip,
-                host_port: p.host_port,
-                addr: outside.filter(|e| !e.bridge.is_empty())?.address,
-                port: p.container_port,
-            })
+            let at = [Some(p.host_ip), p.both.then_some(Ipv6Addr::UNSPECIFIED.into())];
+            let one = |host_ip: IpAddr| {
+                let addr = if host_ip.is_ipv4() { addr } else { addr6 }?;
+                Some(Published { protocol: p.protocol, host_ip, host_port: p.host_port, addr, port: p.container_port })
+            };
+            at.into_iter().flatten().filter_map(one).collect::<Vec<_>>()
         };
         Container {
             ns: ns_of(&sandbox.request.container_id),
             endpoints: sandbox.endpoints.iter().map(endpoint).collect(),
-            ports: sandbox.ports.iter().filter_map(published).collect(),
+            ports: sandbox.ports.iter().flat_map(published).collect(),
             ingress: sandbox.request.ingress_address,
             ingress_ports: sandbox.request.ingress_ports.clone(),
             dns_port: sandbox.resolver,
@@ -309,6 +367,7 @@ impl Core {
         Some(Bridge {
             link: network.link.clone(),
             net: Ipv4Net::new(gateway, subnet.prefix),
+            net6: network.v6.filter(|_| self.ipv6).map(|v6| Ipv6Net::new(v6.gateway, v6.subnet.prefix)),
             internal: network.spec.internal,
             masquerade: is("enable_ip_masquerade").unwrap_or(true),
             // That of the default one is the daemon's, which may be started with another.

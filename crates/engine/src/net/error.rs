@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// An error of this host's networks. The texts of those that a user can cause are Docker's.
 #[derive(Debug, thiserror::Error)]
@@ -55,12 +55,12 @@ pub enum NetError {
     AddressTaken,
     /// The wanted address is not on the network (400).
     #[error("no configured subnet or ip-range contain the IP address {0}")]
-    OutsideSubnet(Ipv4Addr),
+    OutsideSubnet(IpAddr),
     /// Another container has the port (500, as in Docker).
     #[error("Bind for {ip}:{port} failed: port is already allocated")]
     PortTaken {
         /// Address of the host.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// Port.
         port: u16,
     },
@@ -68,7 +68,7 @@ pub enum NetError {
     #[error("failed to bind host port {ip}:{port}/{proto}: address already in use")]
     PortBusy {
         /// Address of the host.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// Port.
         port: u16,
         /// `tcp` or `udp`.

@@ -155,6 +155,6 @@ impl Core {
 
 /// Payload size of the link that has an address.
 pub(super) fn link_mtu(seen: &Seen, addr: std::net::Ipv4Addr) -> Option<u32> {
-    let dev = &seen.addresses.iter().find(|a| a.net.addr == addr)?.dev;
+    let dev = &seen.addresses.iter().find(|a| a.net.addr == std::net::IpAddr::from(addr))?.dev;
     seen.links.get(dev).map(|link| link.mtu)
 }

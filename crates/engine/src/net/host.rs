@@ -1,7 +1,7 @@
 //! What the network manager needs from the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ pub struct Found {
     pub links: BTreeMap<String, (LinkKind, Option<Mac>)>,
     /// Those of the links that Skep made, by a mark that they bear from the start.
     pub marked: BTreeSet<String>,
-    /// Networks of the addresses and routes, to stay clear of.
+    /// Networks of the addresses and routes of IPv4, to stay clear of.
     pub nets: Vec<Ipv4Net>,
     /// Payload sizes of the links that have these addresses.
     pub mtus: BTreeMap<Ipv4Addr, u32>,
     /// Permanent neighbours.
-    pub neighbours: BTreeMap<(String, Ipv4Addr), Mac>,
+    pub neighbours: BTreeMap<(String, IpAddr), Mac>,
     /// Peers of the WireGuard link.
     pub wireguard: BTreeMap<(String, Ipv4Addr), PublicKey>,
     /// Forwarding entries of VXLAN links.
@@ -85,13 +85,13 @@ pub trait NetHost: Send + Sync {
     ///
     /// # Errors
     /// The failed system call.
-    fn udp_socket(&self, ns: &Ns, addr: SocketAddrV4) -> Result<UdpSocket, NetError>;
+    fn udp_socket(&self, ns: &Ns, addr: SocketAddr) -> Result<UdpSocket, NetError>;
 
     /// A listening TCP socket of the namespace, non-blocking.
     ///
     /// # Errors
     /// The failed system call.
-    fn tcp_listener(&self, ns: &Ns, addr: SocketAddrV4) -> Result<TcpListener, NetError>;
+    fn tcp_listener(&self, ns: &Ns, addr: SocketAddr) -> Result<TcpListener, NetError>;
 
     /// Watches for changes that others make to the tables of the host's namespace.
     ///
@@ -132,5 +132,5 @@ pub trait NetHost: Send + Sync {
     ///
     /// # Errors
     /// The failed system call.
-    fn forget_flows(&self, ns: &Ns, targets: &[Ipv4Addr], opened: &BTreeSet<u16>) -> Result<usize, NetError>;
+    fn forget_flows(&self, ns: &Ns, targets: &[IpAddr], opened: &BTreeSet<u16>) -> Result<usize, NetError>;
 }

@@ -243,6 +243,12 @@ impl NetworkManager {
         self.with(|core| core.host.wireguard_key()).await
     }
 
+    /// Whether containers of this host can have IPv6.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        self.host.features().ipv6
+    }
+
     /// What the managers last said, as it is kept; `None` outside of a swarm.
     pub async fn dataplane(&self) -> Option<DataPlane> {
         self.with(|core| Ok(core.member.as_ref().map(|m| m.plane.clone()))).await.ok().flatten()

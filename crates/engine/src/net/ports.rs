@@ -1,6 +1,6 @@
 //! Choosing and reserving ports of the host.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use skep_netplan::Ns;
@@ -12,9 +12,15 @@ use super::{NetError, PortMap, Sandbox, options};
 /// Ports that the manager chooses from (the host's own dynamic range in Linux' default set-up, as Docker does).
 const DYNAMIC: RangeInclusive<u16> = 32_768..=60_999;
 
+/// Addresses of the host that a port is answered at.
+fn at(map: &PortMap) -> impl Iterator<Item = IpAddr> + use<> {
+    [map.host_ip].into_iter().chain(map.both.then_some(Ipv6Addr::UNSPECIFIED.into()))
+}
+
 fn clash(a: &PortMap, b: &PortMap) -> bool {
+    let meet = |a: IpAddr, b: IpAddr| a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified());
     let same = a.protocol == b.protocol && a.host_port == b.host_port;
-    same && (a.host_ip == b.host_ip || a.host_ip.is_unspecified() || b.host_ip.is_unspecified())
+    same && at(a).any(|a| at(b).any(|b| meet(a, b)))
 }
 
 impl Core {
@@ -38,22 +44,41 @@ impl Core {
         Ok(out)
     }
 
-    /// The ports that a container wants, each at the address that its network binds to unless it names one.
-    pub(super) fn bound(&self, sandbox: &Sandbox) -> Vec<PortMap> {
+    /// The ports that a container wants, each at the address that its network binds to unless it names one. What every address of
+    /// IPv6 would answer is left out for a container that has none, if IPv4 answers it.
+    pub(super) fn bound(&self, sandbox: &Sandbox) -> Result<Vec<PortMap>, NetError> {
         let way = sandbox.endpoints.iter().find(|e| e.default_route).and_then(|e| self.networks.get(&e.network_id));
         let binding = way.and_then(|n| options::binding(&n.spec.options));
-        let at = |map: &PortMap| match binding {
-            Some(host_ip) if map.host_ip.is_unspecified() => PortMap { host_ip, ..*map },
-            _ => *map,
-        };
-        sandbox.request.ports.iter().map(at).collect()
+        let six = sandbox.outside6().is_some_and(|e| !e.bridge.is_empty());
+        let mut out = Vec::new();
+        for map in &sandbox.request.ports {
+            let any = map.host_ip == IpAddr::from(Ipv4Addr::UNSPECIFIED);
+            match binding {
+                Some(host_ip) if any => out.push(PortMap { host_ip: host_ip.into(), both: false, ..*map }),
+                _ if map.host_ip.is_ipv4() => out.push(PortMap { both: map.both && six, ..*map }),
+                _ if six => out.push(*map),
+                _ => {
+                    let twin = |o: &&PortMap| (o.protocol, o.container_port) == (map.protocol, map.container_port);
+                    let answered = sandbox.request.ports.iter().filter(twin).any(|o| o.host_ip.is_ipv4());
+                    if !map.host_ip.is_unspecified() || !answered {
+                        return Err(NetError::Invalid(format!(
+                            "cannot publish port {} at {}: the container has no IPv6 address; join it to a network with --ipv6",
+                            map.container_port, map.host_ip
+                        )));
+                    }
+                }
+            }
+        }
+        Ok(out)
     }
 
     fn mesh_ports(&self) -> impl Iterator<Item = PortMap> {
         let view = self.member.as_ref().and_then(|m| m.plane.ingress.as_ref());
-        view.into_iter().flat_map(|v| &v.ports).map(|p| PortMap {
+        let both = self.ipv6 && view.is_some_and(|v| v.pairing.is_some());
+        view.into_iter().flat_map(|v| &v.ports).map(move |p| PortMap {
             protocol: p.protocol,
-            host_ip: p.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            host_ip: p.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+            both: both && p.host_ip.is_none(),
             host_port: p.published,
             host_port_end: 0,
             container_port: p.target,
@@ -80,7 +105,9 @@ impl Core {
 
     /// Whether a process of the host has the port: translation would silently take its traffic.
     fn busy(&self, map: &PortMap) -> bool {
-        let addr = SocketAddrV4::new(map.host_ip, map.host_port);
+        // One for every address of IPv6 is one for every address of IPv4, too.
+        let host_ip = if map.both { Ipv6Addr::UNSPECIFIED.into() } else { map.host_ip };
+        let addr = SocketAddr::new(host_ip, map.host_port);
         let refused = match map.protocol {
             Protocol::Tcp => self.host.tcp_listener(&Ns::Host, addr).err(),
             Protocol::Udp => self.host.udp_socket(&Ns::Host, addr).err(),

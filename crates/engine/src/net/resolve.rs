@@ -1,7 +1,7 @@
 //! What each container's resolver knows, from the containers of this host and the managers' word.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use skep_types::dataplane::OverlayView;
 
@@ -37,7 +37,7 @@ impl Core {
             .filter(|_| endpoint.is_overlay())
             .and_then(|m| m.plane.networks.iter().find(|n| n.id.to_string() == endpoint.network_id));
         if let Some(view) = view {
-            swarm_names(view, &mut names);
+            swarm_names(view, self.ipv6, &mut names);
         }
         // A task's alias is its service's name or alias, which the managers' word answers for all of its tasks.
         let services = view.map(|v| v.services.as_slice()).unwrap_or_default();
@@ -48,9 +48,11 @@ impl Core {
                 let short: String = sandbox.request.container_id.chars().take(12).collect();
                 let own = [&sandbox.request.name, &short, &sandbox.request.hostname];
                 for name in own.into_iter().chain(&e.aliases).filter(|n| !of_service(n)) {
-                    names.add(name, [e.address]);
+                    names.add(name, e.addresses());
                 }
-                names.reverse.entry(e.address).or_insert_with(|| sandbox.request.name.clone());
+                for address in e.addresses() {
+                    names.reverse.entry(address).or_insert_with(|| sandbox.request.name.clone());
+                }
             }
         }
         names
@@ -68,13 +70,18 @@ impl Core {
     }
 }
 
-fn swarm_names(view: &OverlayView, names: &mut NetNames) {
+fn swarm_names(view: &OverlayView, ipv6: bool, names: &mut NetNames) {
+    let pairing = view.pairing.filter(|_| ipv6);
+    let both = |addr: Ipv4Addr| {
+        let six = pairing.and_then(|p| p.six(addr)).map(IpAddr::from);
+        [IpAddr::from(addr)].into_iter().chain(six)
+    };
     for service in &view.services {
         let own = [&service.name].into_iter().chain(&service.aliases);
         for name in own {
             let answer: Vec<Ipv4Addr> = service.vip.map_or_else(|| service.backends.clone(), |vip| vec![vip]);
-            names.add(name, answer);
-            names.add(&format!("tasks.{name}"), service.backends.iter().copied());
+            names.add(name, answer.into_iter().flat_map(both));
+            names.add(&format!("tasks.{name}"), service.backends.iter().copied().flat_map(both));
         }
         for (port, protocol, number) in &service.ports {
             let full = |name: &String| format!("_{port}._{}.{name}", protocol.as_str()).to_ascii_lowercase();
@@ -83,17 +90,17 @@ fn swarm_names(view: &OverlayView, names: &mut NetNames) {
             names.services.extend(own.map(|name| (full(name), (*number, all()))));
         }
         if let Some(vip) = service.vip {
-            names.reverse.insert(vip, service.name.clone());
+            names.reverse.extend(both(vip).map(|addr| (addr, service.name.clone())));
         }
     }
     let of_service = |name: &str| view.services.iter().any(|s| s.name == name || s.aliases.iter().any(|a| a == name));
     for endpoint in &view.endpoints {
         let own = [&endpoint.task_name].into_iter().chain(&endpoint.aliases);
-        own.filter(|n| !of_service(n)).for_each(|n| names.add(n, [endpoint.addr]));
+        own.filter(|n| !of_service(n)).for_each(|n| names.add(n, both(endpoint.addr)));
         if let Some(container) = &endpoint.container {
             let short: String = container.chars().take(12).collect();
-            names.add(&short, [endpoint.addr]);
+            names.add(&short, both(endpoint.addr));
         }
-        names.reverse.insert(endpoint.addr, endpoint.task_name.clone());
+        names.reverse.extend(both(endpoint.addr).map(|addr| (addr, endpoint.task_name.clone())));
     }
 }

@@ -1,12 +1,12 @@
 //! Making and ending containers' namespaces.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use skep_netplan::state::{Link, LinkKind, PortMode};
 use skep_netplan::{Mac, Ns, Step, sandbox::DNS_ADDR};
-use skep_types::Ipv4Net;
 use skep_types::dataplane::OverlayView;
+use skep_types::{Ipv4Net, Ipv6Net};
 
 use super::core::{BRIDGE, Core, GWBRIDGE, new_id, ns_of, overlay_ns};
 use super::{LocalNetwork, NetError, NetworkRequest, Sandbox, SandboxEndpoint, SandboxRequest, ipam, options};
@@ -37,7 +37,7 @@ impl Core {
             if sandbox.endpoints.iter().all(|e| e.bridge.is_empty()) {
                 return Err(NetError::Invalid("published ports need a bridge network that is not internal".to_owned()));
             }
-            sandbox.ports = self.reserve(&self.bound(&sandbox))?;
+            sandbox.ports = self.reserve(&self.bound(&sandbox)?)?;
         }
         let made = self.build(&mut sandbox);
         if made.is_err() {
@@ -105,9 +105,9 @@ impl Core {
         self.host.apply(ns, &[Step::SetLink("lo".to_owned(), lo)]).into_iter().collect::<Result<(), _>>()?;
         let mut last = None;
         for _ in 0..PORT_TRIES {
-            let udp = self.host.udp_socket(ns, SocketAddrV4::new(DNS_ADDR, port))?;
+            let udp = self.host.udp_socket(ns, SocketAddr::from((DNS_ADDR, port)))?;
             let bound = udp.local_addr().map_err(|e| NetError::host("bind resolver in", ns.to_string(), e))?.port();
-            match self.host.tcp_listener(ns, SocketAddrV4::new(DNS_ADDR, bound)) {
+            match self.host.tcp_listener(ns, SocketAddr::from((DNS_ADDR, bound))) {
                 Ok(tcp) => return Ok((bound, Sockets { udp, tcp })),
                 Err(error) => last = Some(error),
             }
@@ -185,7 +185,7 @@ impl Core {
         let missing = || NetError::Invalid(format!("no address was given for network {}", view.name));
         let address = wanted.address.ok_or_else(missing)?;
         if !view.subnet.contains(address) {
-            return Err(NetError::OutsideSubnet(address));
+            return Err(NetError::OutsideSubnet(address.into()));
         }
         let subnet = Ipv4Net::new(address, view.subnet.prefix);
         let mtu = member.overlay_mtu(view);
@@ -193,6 +193,12 @@ impl Core {
         endpoint.network_id = view.id.to_string();
         endpoint.network_name.clone_from(&view.name);
         endpoint.gateway = Some(view.gateway);
+        let pairing = view.pairing.filter(|_| self.ipv6);
+        endpoint.net6 = pairing.and_then(|p| Some(Ipv6Net::new(p.six(address)?, p.v6.subnet.prefix)));
+        endpoint.gateway6 = pairing.map(|p| p.v6.gateway);
+        if let Some(other) = wanted.address6.filter(|a| endpoint.net6.is_none_or(|n| n.addr != *a)) {
+            return Err(NetError::OutsideSubnet(other.into()));
+        }
         Ok(Some((endpoint, view.internal)))
     }
 
@@ -207,6 +213,7 @@ impl Core {
             return Err(NetError::Invalid(format!("cannot connect a container to network {}", network.name)));
         };
         let on = self.sandboxes.values().flat_map(|s| &s.endpoints).filter(|e| e.network_id == network.id);
+        let taken6: BTreeSet<Ipv6Addr> = on.clone().filter_map(|e| e.net6.map(|n| n.addr)).collect();
         let mut taken: BTreeSet<Ipv4Addr> = on.map(|e| e.address).collect();
         taken.insert(gateway);
         taken.extend(network.spec.auxiliary.values().filter(|a| wanted.address != Some(**a)));
@@ -224,6 +231,19 @@ impl Core {
             endpoint.bridge.clone_from(&network.link);
         }
         endpoint.gateway = Some(gateway);
+        match network.v6.filter(|_| self.ipv6) {
+            Some(v6) => {
+                let taken6: BTreeSet<Ipv6Addr> = taken6.into_iter().chain([v6.gateway]).collect();
+                let address = ipam::address6(v6.subnet, &taken6, wanted.address6)?;
+                endpoint.net6 = Some(Ipv6Net::new(address, v6.subnet.prefix));
+                endpoint.gateway6 = Some(v6.gateway).filter(|_| !network.spec.internal);
+            }
+            None => {
+                if let Some(other) = wanted.address6 {
+                    return Err(NetError::OutsideSubnet(other.into()));
+                }
+            }
+        }
         Ok(endpoint)
     }
 }
@@ -254,6 +274,8 @@ fn endpoint(
         default_route: false,
         mtu,
         aliases: wanted.aliases.clone(),
+        net6: None,
+        gateway6: None,
     })
 }
 

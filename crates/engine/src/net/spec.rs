@@ -1,15 +1,16 @@
 //! What is asked of the network manager, and what it answers.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use skep_netplan::Mac;
 use skep_netplan::facts::Parent;
 use skep_netplan::state::ChildKind;
-use skep_types::Ipv4Net;
+use skep_types::net::V6Range;
 use skep_types::spec::Protocol;
+use skep_types::{Ipv4Net, Ipv6Net};
 
 /// How a network manager is set up.
 #[derive(Debug, Clone)]
@@ -24,13 +25,18 @@ pub struct NetConfig {
     pub default_bridge: bool,
     /// Containers on the default bridge reach one another.
     pub icc: bool,
+    /// The default bridge has IPv6 beside IPv4, …
+    pub ipv6: bool,
+    /// … in this subnet, or in one that follows from its id.
+    pub fixed_cidr6: Option<Ipv6Net>,
 }
 
 impl NetConfig {
     /// The usual set-up.
     #[must_use]
     pub fn new(data_root: PathBuf) -> Self {
-        Self { data_root, resolv_conf: PathBuf::from("/etc/resolv.conf"), mtu: 1500, default_bridge: true, icc: true }
+        let resolv_conf = PathBuf::from("/etc/resolv.conf");
+        Self { data_root, resolv_conf, mtu: 1500, default_bridge: true, icc: true, ipv6: false, fixed_cidr6: None }
     }
 }
 
@@ -66,6 +72,15 @@ pub struct LocalNetworkSpec {
     /// Labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Addresses of IPv6 beside those of IPv4.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// Subnet of IPv6; one of the local range that follows from the network's id if absent.
+    #[serde(default)]
+    pub subnet6: Option<Ipv6Net>,
+    /// Gateway in it; the first address if absent.
+    #[serde(default)]
+    pub gateway6: Option<Ipv6Addr>,
 }
 
 /// A network of this host.
@@ -90,6 +105,9 @@ pub struct LocalNetwork {
     pub shared: Option<SharedLink>,
     /// What was asked for.
     pub spec: LocalNetworkSpec,
+    /// Its side of IPv6, if it has one.
+    #[serde(default)]
+    pub v6: Option<V6Range>,
 }
 
 /// A link of the host that containers share.
@@ -108,8 +126,11 @@ pub struct SharedLink {
 pub struct PortMap {
     /// Protocol.
     pub protocol: Protocol,
-    /// Address of the host; `0.0.0.0` is any.
-    pub host_ip: Ipv4Addr,
+    /// Address of the host; `0.0.0.0` is any of IPv4 and `::` any of IPv6.
+    pub host_ip: IpAddr,
+    /// With `0.0.0.0`: any of IPv6, too.
+    #[serde(default)]
+    pub both: bool,
     /// Port of the host; 0 lets the manager choose.
     pub host_port: u16,
     /// Last of several ports of the host that will do; 0 if only that one does.
@@ -130,6 +151,9 @@ pub struct NetworkRequest {
     /// Other names on this network.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Wanted address of IPv6. On an overlay network it follows from that of IPv4.
+    #[serde(default)]
+    pub address6: Option<Ipv6Addr>,
 }
 
 /// How names are resolved in a container.
@@ -137,7 +161,7 @@ pub struct NetworkRequest {
 pub struct DnsOptions {
     /// Upstream resolvers; the host's if empty.
     #[serde(default)]
-    pub servers: Vec<Ipv4Addr>,
+    pub servers: Vec<IpAddr>,
     /// Search domains.
     #[serde(default)]
     pub search: Vec<String>,
@@ -205,9 +229,20 @@ pub struct SandboxEndpoint {
     /// Other names on this network.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Address of IPv6 with the prefix of the network.
+    #[serde(default)]
+    pub net6: Option<Ipv6Net>,
+    /// Gateway of IPv6; none of an internal network.
+    #[serde(default)]
+    pub gateway6: Option<Ipv6Addr>,
 }
 
 impl SandboxEndpoint {
+    /// Its addresses, that of IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        [IpAddr::from(self.address)].into_iter().chain(self.net6.map(|n| n.addr.into()))
+    }
+
     /// Whether it is on an overlay network.
     #[must_use]
     pub fn is_overlay(&self) -> bool {
@@ -233,6 +268,15 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
+    /// The interface by which the container is reached, and leaves, by IPv6: that of the default route of IPv4, or the first bridge
+    /// with IPv6 that leads out.
+    #[must_use]
+    pub fn outside6(&self) -> Option<&SandboxEndpoint> {
+        let leads = |e: &&SandboxEndpoint| e.gateway6.is_some() && !e.is_overlay();
+        let all = || self.endpoints.iter().filter(leads);
+        all().find(|e| e.default_route).or_else(|| all().next())
+    }
+
     /// The container's `resolv.conf`.
     #[must_use]
     pub fn resolv_conf(&self, host: &str) -> String {

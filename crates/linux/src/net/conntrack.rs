@@ -4,13 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
+use super::dump::ip;
 use super::msg::{ACK, DUMP, Msg, Socket, attrs, find};
 
 const GET: u16 = (1 << 8) | 1;
 const DELETE: u16 = (1 << 8) | 2;
-const AF_INET_MSG: [u8; 4] = [2, 0, 0, 0];
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const STATUS: u16 = 3;
@@ -26,11 +28,20 @@ const DNAT: u32 = 32;
 
 /// Deletes UDP flows and unanswered TCP connections whose destination was changed to one of the addresses, and UDP flows to one
 /// of the ports that were changed in no way; how many.
-pub(super) fn forget(socket: &mut Socket, targets: &[Ipv4Addr], opened: &BTreeSet<u16>) -> io::Result<usize> {
+pub(super) fn forget(socket: &mut Socket, targets: &[IpAddr], opened: &BTreeSet<u16>) -> io::Result<usize> {
     let targets: BTreeSet<_> = targets.iter().collect();
     let mut gone = 0;
+    for family in [AF_INET, AF_INET6] {
+        gone += forget_of(socket, family, &targets, opened)?;
+    }
+    Ok(gone)
+}
+
+fn forget_of(socket: &mut Socket, family: u8, targets: &BTreeSet<&IpAddr>, opened: &BTreeSet<u16>) -> io::Result<usize> {
+    let mut gone = 0;
+    let header = [family, 0, 0, 0];
     // filtered here, not by the kernel: deletion with a filter needs a recent one
-    for body in socket.dump(Msg::new(GET, DUMP).raw(&AF_INET_MSG))? {
+    for body in socket.dump(Msg::new(GET, DUMP).raw(&header))? {
         let fields = attrs(&body, 4);
         let (Some(orig), Some(reply)) = (find(&fields, TUPLE_ORIG), find(&fields, TUPLE_REPLY)) else { continue };
         let status = find(&fields, STATUS).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes);
@@ -41,7 +52,7 @@ pub(super) fn forget(socket: &mut Socket, targets: &[Ipv4Addr], opened: &BTreeSe
         if !stale && !nowhere {
             continue;
         }
-        let mut msg = Msg::new(DELETE, ACK).raw(&AF_INET_MSG);
+        let mut msg = Msg::new(DELETE, ACK).raw(&header);
         msg.attr(TUPLE_ORIG | 0x8000, orig);
         if let Some(id) = find(&fields, ID) {
             msg.attr(ID, id);
@@ -55,12 +66,13 @@ pub(super) fn forget(socket: &mut Socket, targets: &[Ipv4Addr], opened: &BTreeSe
     Ok(gone)
 }
 
-fn source(tuple: &[u8]) -> Option<(Ipv4Addr, u8)> {
+fn source(tuple: &[u8]) -> Option<(IpAddr, u8)> {
     let tuple = attrs(tuple, 0);
     let addresses = attrs(find(&tuple, 1)?, 0);
     let proto = attrs(find(&tuple, 2)?, 0);
-    let source = <[u8; 4]>::try_from(find(&addresses, 1)?).ok()?;
-    Some((Ipv4Addr::from(source), *find(&proto, 1)?.first()?))
+    // CTA_IP_V4_SRC, CTA_IP_V6_SRC
+    let source = find(&addresses, 1).or(find(&addresses, 3)).and_then(ip)?;
+    Some((source, *find(&proto, 1)?.first()?))
 }
 
 /// Where a tuple goes to.

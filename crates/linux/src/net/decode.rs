@@ -10,6 +10,7 @@ use skep_netplan::nft::{
 };
 
 use super::dump::text;
+use super::expr::unreachable_port;
 use super::msg::{DUMP, Msg, Socket, attrs, find};
 use super::nft::{DATA_IS_VERDICT, SET_IS_MAP, SUBSYSTEM, family_number};
 
@@ -71,7 +72,7 @@ fn table(socket: &mut Socket, family: Family, name: &str) -> io::Result<Option<T
         let fields = attrs(&body, 4);
         let chain = find(&fields, 2).map(text).and_then(|chain| out.chains.get_mut(&chain));
         if let Some(chain) = chain.filter(|_| find(&fields, 1).map(text).as_deref() == Some(name)) {
-            chain.rules.push(rule(&fields));
+            chain.rules.push(rule(family, &fields));
         }
     }
     for body in dump(socket, || request(GETSET, number_of, |m| m.text(1, name)))? {
@@ -90,11 +91,11 @@ fn table(socket: &mut Socket, family: Family, name: &str) -> io::Result<Option<T
 fn hook(fields: &Attrs<'_>, family: Family) -> Option<Hook> {
     let hook = attrs(find(fields, 4)?, 0);
     let point = match (family, number(&hook, 1)?) {
-        (Family::Ip, 0) => HookPoint::Prerouting,
-        (Family::Ip, 1) => HookPoint::Input,
-        (Family::Ip, 2) => HookPoint::Forward,
-        (Family::Ip, 3) => HookPoint::Output,
-        (Family::Ip, 4) => HookPoint::Postrouting,
+        (Family::Ip | Family::Ip6, 0) => HookPoint::Prerouting,
+        (Family::Ip | Family::Ip6, 1) => HookPoint::Input,
+        (Family::Ip | Family::Ip6, 2) => HookPoint::Forward,
+        (Family::Ip | Family::Ip6, 3) => HookPoint::Output,
+        (Family::Ip | Family::Ip6, 4) => HookPoint::Postrouting,
         (Family::Netdev, 1) => HookPoint::Egress,
         _ => return None,
     };
@@ -116,6 +117,7 @@ fn types(id: Option<u32>) -> Vec<Field> {
     while id != 0 {
         let field = match id & 63 {
             7 => Field::Ipv4,
+            8 => Field::Ipv6,
             9 => Field::Ether,
             12 => Field::Proto,
             13 => Field::Port,
@@ -191,9 +193,9 @@ pub(super) fn expressions<'a>(fields: &Attrs<'a>) -> Vec<(String, &'a [u8])> {
 }
 
 /// A rule; empty if any of its expressions is none of ours.
-fn rule(fields: &Attrs<'_>) -> Rule {
+fn rule(family: Family, fields: &Attrs<'_>) -> Rule {
     let all = expressions(fields);
-    let read: Option<Rule> = all.iter().map(|(name, data)| expression(name, &attrs(data, 0))).collect();
+    let read: Option<Rule> = all.iter().map(|(name, data)| expression(family, name, &attrs(data, 0))).collect();
     read.unwrap_or_default()
 }
 
@@ -207,7 +209,7 @@ fn register(number: u32) -> Option<u8> {
     u8::try_from(reg).ok()
 }
 
-fn expression(name: &str, f: &Attrs<'_>) -> Option<Expr> {
+fn expression(family: Family, name: &str, f: &Attrs<'_>) -> Option<Expr> {
     let reg = |kind| number(f, kind).and_then(register);
     Some(match name {
         "meta" => match (number(f, 2)?, reg(1), reg(3)) {
@@ -247,6 +249,8 @@ fn expression(name: &str, f: &Attrs<'_>) -> Option<Expr> {
                     (0, 6, 6) => Load::EtherSaddr,
                     (1, 12, 4) => Load::IpSaddr,
                     (1, 16, 4) => Load::IpDaddr,
+                    (1, 8, 16) => Load::Ip6Saddr,
+                    (1, 24, 16) => Load::Ip6Daddr,
                     (2, 2, 2) => Load::ThDport,
                     (2, 13, 1) => Load::TcpFlags,
                     _ => return None,
@@ -292,11 +296,13 @@ fn expression(name: &str, f: &Attrs<'_>) -> Option<Expr> {
         "byteorder" if (number(f, 3), number(f, 4), number(f, 5)) == (Some(1), Some(2), Some(2)) && reg(1) == reg(2) => {
             Expr::Hton16(reg(1)?)
         }
-        "nat" if (number(f, 1), number(f, 2)) == (Some(1), Some(2)) => Expr::Dnat { addr: reg(3)?, port: reg(5) },
+        "nat" if (number(f, 1), number(f, 2)) == (Some(1), Some(u32::from(family_number(family)))) => {
+            Expr::Dnat { addr: reg(3)?, port: reg(5) }
+        }
         "masq" if number(f, 2).is_none() => Expr::Masquerade,
         "reject" => match (number(f, 1)?, number(f, 2)) {
             (1, _) => Expr::RejectReset,
-            (0, Some(3)) => Expr::RejectPort,
+            (0, Some(code)) if code == u32::from(unreachable_port(family)) => Expr::RejectPort,
             _ => return None,
         },
         "exthdr" if (number(f, 2), number(f, 3), number(f, 4), number(f, 6)) == (Some(2), Some(2), Some(2), Some(1)) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use skep_engine::net::Found;
 use skep_netplan::state::{ChildKind, FdbEntry, IpvlanFlag, IpvlanMode, LinkKind, MacvlanMode};
@@ -52,7 +52,7 @@ pub(super) fn found(socket: &mut Socket) -> io::Result<Found> {
 }
 
 fn neighbours(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Found) -> io::Result<()> {
-    for family in [2u8, 7] {
+    for family in [2u8, 10, 7] {
         let mut header = [0u8; 12];
         header[0] = family;
         for body in socket.dump(Msg::new(GETNEIGH, DUMP).raw(&header))? {
@@ -60,13 +60,15 @@ fn neighbours(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Foun
             let state = body.get(8..10).map_or(0, |b| u16::from_ne_bytes([b[0], b[1]]));
             let attrs = attrs(&body, 12);
             let mac = find(&attrs, 2).and_then(|b| b.try_into().ok()).map(Mac);
-            let dst = find(&attrs, 1).and_then(ipv4);
+            let dst = find(&attrs, 1).and_then(ip);
             let (Some(mac), Some(dst)) = (mac, dst) else { continue };
-            if family == 2 && state & NUD_PERMANENT != 0 {
-                out.neighbours.insert((dev.clone(), dst), mac);
-            } else if family == 7 {
-                let bridged = dev == skep_netplan::overlay::VXLAN;
-                out.fdb.insert((dev.clone(), mac), FdbEntry { dst, bridged });
+            match dst {
+                IpAddr::V4(dst) if family == 7 => {
+                    let bridged = dev == skep_netplan::overlay::VXLAN;
+                    out.fdb.insert((dev.clone(), mac), FdbEntry { dst, bridged });
+                }
+                dst if family != 7 && state & NUD_PERMANENT != 0 => _ = out.neighbours.insert((dev.clone(), dst), mac),
+                _ => {}
             }
         }
     }
@@ -115,6 +117,12 @@ fn child(kind: &str, data: &[(u16, &[u8])]) -> Option<ChildKind> {
 pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// An address of the family that its length tells.
+pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    let six = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
+    ipv4(bytes).map(IpAddr::from).or_else(six)
 }
 
 pub(super) fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {

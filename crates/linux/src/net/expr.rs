@@ -1,9 +1,9 @@
 //! Expressions of nftables rules in the kernel's encoding.
 
-use skep_netplan::nft::{Expr, Found, Load, Store};
+use skep_netplan::nft::{Expr, Family, Found, Load, Store};
 
 use super::msg::Msg;
-use super::nft::verdict;
+use super::nft::{family_number, verdict};
 
 const VERDICT_REGISTER: u32 = 0;
 const LINK_LAYER: u32 = 0;
@@ -22,8 +22,13 @@ fn named(m: &mut Msg, name: &str, fill: impl FnOnce(&mut Msg)) {
     });
 }
 
-/// Appends one expression to a rule's list.
-pub(super) fn encode(m: &mut Msg, expr: &Expr) {
+/// ICMP's code of an unreachable port; ICMPv6 has its own.
+pub(super) fn unreachable_port(family: Family) -> u8 {
+    if family == Family::Ip6 { 4 } else { 3 }
+}
+
+/// Appends one expression to the list of a rule in a table of this family.
+pub(super) fn encode(m: &mut Msg, family: Family, expr: &Expr) {
     match expr {
         Expr::Load(what, reg) => load(m, *what, register(*reg)),
         Expr::Store(what, reg) => store(m, *what, register(*reg)),
@@ -63,7 +68,7 @@ pub(super) fn encode(m: &mut Msg, expr: &Expr) {
         }),
         Expr::Dnat { addr, port } => named(m, "nat", |m| {
             m.be32(1, 1);
-            m.be32(2, 2);
+            m.be32(2, u32::from(family_number(family)));
             m.be32(3, register(*addr));
             if let Some(port) = port {
                 m.be32(5, register(*port));
@@ -73,7 +78,7 @@ pub(super) fn encode(m: &mut Msg, expr: &Expr) {
         Expr::RejectReset => named(m, "reject", |m| m.be32(1, 1)),
         Expr::RejectPort => named(m, "reject", |m| {
             m.be32(1, 0);
-            m.attr(2, &[3]);
+            m.attr(2, &[unreachable_port(family)]);
         }),
         Expr::Verdict(v) => named(m, "immediate", |m| {
             m.be32(1, VERDICT_REGISTER);
@@ -96,6 +101,8 @@ fn load(m: &mut Msg, what: Load, reg: u32) {
         Load::EtherSaddr => payload(m, LINK_LAYER, 6, 6, reg),
         Load::IpSaddr => payload(m, NETWORK, 12, 4, reg),
         Load::IpDaddr => payload(m, NETWORK, 16, 4, reg),
+        Load::Ip6Saddr => payload(m, NETWORK, 8, 16, reg),
+        Load::Ip6Daddr => payload(m, NETWORK, 24, 16, reg),
         Load::ThDport => payload(m, TRANSPORT, 2, 2, reg),
         Load::TcpFlags => payload(m, TRANSPORT, 13, 1, reg),
         Load::FibDaddrType => named(m, "fib", |m| {

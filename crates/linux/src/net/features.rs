@@ -6,16 +6,19 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::SockProtocol;
 use skep_netplan::doctor::{Features, Place, Stranger};
 use skep_netplan::nft::{ChainKind, Family, Hook, HookPoint, NftOp};
+use skep_netplan::state::{Address, Link, LinkKind, PortMode};
+use skep_types::Ipv6Net;
 
 use super::decode::{GETCHAIN, GETRULE, expressions, number};
 use super::dump::text;
 use super::msg::{ACK, CREATE, DUMP, EXCL, Msg, Socket, attrs, find};
 use super::nft::{self, SUBSYSTEM};
-use super::ns;
+use super::{ns, route};
 
 const NEWLINK: u16 = 16;
 const INET: u8 = 1;
 const IPV4: u8 = 2;
+const IPV6: u8 = 10;
 
 /// Tries each out.
 pub(super) fn features() -> io::Result<Features> {
@@ -23,7 +26,8 @@ pub(super) fn features() -> io::Result<Features> {
         unshare(CloneFlags::CLONE_NEWNET)?;
         let sctp = rustix::net::RawProtocol::new(132).map(rustix::net::Protocol::from_raw);
         let sctp = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, sctp).is_ok();
-        Ok(Features { egress: egress().is_ok(), vxlan: link("vxlan").is_ok(), wireguard: link("wireguard").is_ok(), sctp })
+        let (vxlan, wireguard) = (link("vxlan").is_ok(), link("wireguard").is_ok());
+        Ok(Features { egress: egress().is_ok(), vxlan, wireguard, sctp, ipv6: ipv6().is_ok() })
     })
 }
 
@@ -44,6 +48,19 @@ fn link(kind: &str) -> io::Result<()> {
     let mut gone = Msg::new(17, ACK).raw(&[0; 16]);
     gone.text(3, "trial");
     socket.request(gone)
+}
+
+/// An address on the loopback device, and a table.
+fn ipv6() -> io::Result<()> {
+    let lo = LinkKind::Given;
+    let lo = Link { kind: lo, mtu: None, mac: None, master: None, mode: PortMode::Usual };
+    let mut socket = Socket::open(SockProtocol::NetlinkRoute)?;
+    route::set(&mut socket, "lo", &lo)?;
+    let net = Ipv6Net::unique_local(0, 0).into();
+    route::address(&mut socket, &Address { dev: "lo".to_owned(), net }, true)?;
+    let hook = Hook { kind: ChainKind::Nat, point: HookPoint::Output, priority: 0, device: None };
+    let ops = [NftOp::NewTable { shared: false }, NftOp::NewChain("trial".to_owned(), Some(hook))];
+    nft::apply(&mut Socket::open(SockProtocol::NetlinkNetFilter)?, Family::Ip6, "trial", &ops)
 }
 
 fn egress() -> io::Result<()> {
@@ -96,6 +113,7 @@ fn base(body: &[u8]) -> Option<(&'static str, Base)> {
     let word = match family {
         INET => "inet",
         IPV4 => "ip",
+        IPV6 => "ip6",
         _ => return None,
     };
     let fields = attrs(body, 4);
@@ -106,7 +124,7 @@ fn base(body: &[u8]) -> Option<(&'static str, Base)> {
         _ => return None,
     };
     let table = find(&fields, 1).map(text)?;
-    if family == IPV4 && table == "skep" {
+    if family != INET && table == "skep" {
         return None;
     }
     let drops = number(&fields, 5) == Some(0);

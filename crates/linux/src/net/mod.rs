@@ -20,8 +20,8 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -242,9 +242,34 @@ struct Session {
 
 /// Writes a file below `/proc/sys` as the calling thread's namespace shows it.
 fn sysctl(key: &str, value: &str) -> io::Result<()> {
+    if key == FORWARD_IPV6 && value == "1" {
+        keep_advertised_routes();
+    }
     match fs::write(format!("/proc/sys/{key}"), value) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+/// The switch that makes a host a router of IPv6.
+const FORWARD_IPV6: &str = "net/ipv6/conf/all/forwarding";
+
+/// A host that forwards packets takes no router's advertisements any more, and the kernel drops the default routes that it had from
+/// them, unless a link says that it takes them even so (`accept_ra` 2). So links that took them go on taking them. Those of containers
+/// take none in any case: their switch is set to 0 by the same plan. What cannot be read or written is none that takes any.
+fn keep_advertised_routes() {
+    let read = |path: &Path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let dir = Path::new("/proc/sys/net/ipv6/conf");
+    for link in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = link.path();
+        // "default" is for links to come, those of containers among them; of "all" no link takes anything.
+        if matches!(link.file_name().to_str(), Some("all" | "default" | "lo")) {
+            continue;
+        }
+        let takes = read(&path.join("accept_ra")).as_deref() == Some("1");
+        if takes && read(&path.join("forwarding")).as_deref() == Some("0") {
+            let _ = fs::write(path.join("accept_ra"), "2");
+        }
     }
 }
 
@@ -294,7 +319,7 @@ impl NetHost for LinuxNet {
         })
     }
 
-    fn udp_socket(&self, ns: &Ns, addr: SocketAddrV4) -> Result<UdpSocket, NetError> {
+    fn udp_socket(&self, ns: &Ns, addr: SocketAddr) -> Result<UdpSocket, NetError> {
         let made = self.spaces.run(ns, || {
             let socket = UdpSocket::bind(addr)?;
             socket.set_nonblocking(true)?;
@@ -303,7 +328,7 @@ impl NetHost for LinuxNet {
         made.map_err(|e| NetError::host("bind UDP socket", format!("{addr} in {ns}"), e))
     }
 
-    fn tcp_listener(&self, ns: &Ns, addr: SocketAddrV4) -> Result<TcpListener, NetError> {
+    fn tcp_listener(&self, ns: &Ns, addr: SocketAddr) -> Result<TcpListener, NetError> {
         let made = self.spaces.run(ns, || {
             let socket = TcpListener::bind(addr)?;
             socket.set_nonblocking(true)?;
@@ -347,7 +372,7 @@ impl NetHost for LinuxNet {
         self.spaces.run(&Ns::Host, || ask::ask(dev, own, peers, size)).map_err(|e| NetError::host("ask other nodes on", dev, e))
     }
 
-    fn forget_flows(&self, ns: &Ns, targets: &[Ipv4Addr], opened: &BTreeSet<u16>) -> Result<usize, NetError> {
+    fn forget_flows(&self, ns: &Ns, targets: &[IpAddr], opened: &BTreeSet<u16>) -> Result<usize, NetError> {
         let gone = self.session(ns).and_then(|session| conntrack::forget(&mut lock(&session).nft, targets, opened));
         gone.map_err(|e| NetError::host("forget flows of", ns.to_string(), e))
     }

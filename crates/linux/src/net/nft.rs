@@ -30,6 +30,7 @@ const CHUNK: usize = 400;
 pub(super) fn family_number(family: Family) -> u8 {
     match family {
         Family::Ip => 2,
+        Family::Ip6 => 10,
         Family::Netdev => 5,
     }
 }
@@ -107,7 +108,7 @@ impl Encoder<'_> {
                     self.push(format!("rule {index} of {chain}"), msg(NEWRULE, CREATE | APPEND, family), |m| {
                         m.text(1, table);
                         m.text(2, chain);
-                        m.nest(4, |m| rule.iter().for_each(|e| expr::encode(m, e)));
+                        m.nest(4, |m| rule.iter().for_each(|e| expr::encode(m, family, e)));
                     });
                 }
             }
@@ -161,6 +162,7 @@ fn type_id(fields: &[Field]) -> u32 {
     fields.iter().fold(0, |acc, field| {
         let id = match field {
             Field::Ipv4 => 7,
+            Field::Ipv6 => 8,
             Field::Ether => 9,
             Field::Proto => 12,
             Field::Port => 13,

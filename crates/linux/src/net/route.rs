@@ -4,17 +4,20 @@
 
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use skep_netplan::state::{
     Address, ChildKind, FdbEntry, IpvlanFlag, IpvlanMode, Link, LinkKind, Mac, MacvlanMode, PortMode, Route, Rule, Selector,
 };
+use skep_netplan::version::octets;
+use skep_types::Ipv4Net;
 
 use super::msg::{ACK, CREATE, EXCL, Msg, REPLACE, Socket};
 
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const AF_BRIDGE: u8 = 7;
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
@@ -42,6 +45,12 @@ const INFO_SLAVE_DATA: u16 = 5;
 const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
 const NTF_SELF: u8 = 2;
+/// `IFA_F_NODAD`: nobody else can have an address that the managers gave, and until others were asked it could not be used.
+const NODAD: u8 = 2;
+/// The table of a host's own addresses.
+const LOCAL: u32 = 255;
+const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
 const NTF_MASTER: u8 = 4;
 
 /// The group ("skep") of each link that we make: it is set with the link itself, so that a link of the same name which another engine
@@ -221,16 +230,23 @@ pub(super) fn delete_link(here: &mut Socket, name: &str) -> io::Result<()> {
 
 pub(super) fn address(here: &mut Socket, address: &Address, add: bool) -> io::Result<()> {
     let Some(index) = index_or_gone(here, &address.dev, add)? else { return Ok(()) };
-    let mut header = [AF_INET, address.net.prefix, 0, 0, 0, 0, 0, 0];
+    let flags = if address.net.addr.is_ipv6() { NODAD } else { 0 };
+    let mut header = [family(address.net.addr), address.net.prefix, flags, 0, 0, 0, 0, 0];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     let (kind, flags) = if add { (NEWADDR, ACK | CREATE | EXCL) } else { (DELADDR, ACK) };
     let mut msg = Msg::new(kind, flags).raw(&header);
-    msg.attr(2, &address.net.addr.octets());
-    msg.attr(1, &address.net.addr.octets());
-    if address.net.prefix < 31 {
-        msg.attr(4, &address.net.broadcast().octets());
+    msg.attr(2, &octets(address.net.addr));
+    msg.attr(1, &octets(address.net.addr));
+    if let IpAddr::V4(addr) = address.net.addr
+        && address.net.prefix < 31
+    {
+        msg.attr(4, &Ipv4Net::new(addr, address.net.prefix).broadcast().octets());
     }
     allow(here.request(msg), if add { &[Errno::EEXIST] } else { &[Errno::EADDRNOTAVAIL] })
+}
+
+fn family(addr: IpAddr) -> u8 {
+    if addr.is_ipv4() { AF_INET } else { AF_INET6 }
 }
 
 /// For a deletion, a link that is gone took everything along.
@@ -244,26 +260,35 @@ fn index_or_gone(here: &Socket, dev: &str, add: bool) -> io::Result<Option<u32>>
 
 pub(super) fn route(here: &mut Socket, route: &Route, add: bool) -> io::Result<()> {
     let Some(index) = index_or_gone(here, &route.dev, add)? else { return Ok(()) };
-    let scope = if route.gateway.is_some() { 0 } else { 253 };
-    let mut header = [AF_INET, route.dest.prefix, 0, 0, 0, 4, scope, 1, 0, 0, 0, 0];
+    let kind = if route.table == LOCAL { RTN_LOCAL } else { RTN_UNICAST };
+    let scope = match route.gateway {
+        Some(_) => 0,
+        // of IPv6 only one scope is known
+        None if route.dest.addr.is_ipv6() => 0,
+        None => 253,
+    };
+    let mut header = [family(route.dest.addr), route.dest.prefix, 0, 0, 0, 4, scope, kind, 0, 0, 0, 0];
     let onlink = if route.onlink { 4u32 } else { 0 };
     header[8..12].copy_from_slice(&onlink.to_ne_bytes());
-    let (kind, flags) = if add { (NEWROUTE, ACK | CREATE | REPLACE) } else { (DELROUTE, ACK) };
+    // An address that a host has on two links has two routes: the second does not take the place of the first.
+    let replace = if route.table == LOCAL { 0 } else { REPLACE };
+    let (kind, flags) = if add { (NEWROUTE, ACK | CREATE | replace) } else { (DELROUTE, ACK) };
     let mut msg = Msg::new(kind, flags).raw(&header);
     if route.dest.prefix > 0 {
-        msg.attr(1, &route.dest.network().addr.octets());
+        msg.attr(1, &octets(route.dest.addr));
     }
     msg.u32(4, index);
     if let Some(gateway) = route.gateway {
-        msg.attr(5, &gateway.octets());
+        msg.attr(5, &octets(gateway));
     }
     msg.u32(15, route.table);
-    allow(here.request(msg), if add { &[] } else { &[Errno::ESRCH] })
+    allow(here.request(msg), if add { &[Errno::EEXIST] } else { &[Errno::ESRCH] })
 }
 
 pub(super) fn rule(here: &mut Socket, rule: &Rule, add: bool) -> io::Result<()> {
     let (kind, flags) = if add { (NEWRULE, ACK | CREATE | EXCL) } else { (DELRULE, ACK) };
-    let mut msg = Msg::new(kind, flags).raw(&[AF_INET, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+    let family = family(rule.version.everything().addr);
+    let mut msg = Msg::new(kind, flags).raw(&[family, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
     msg.u32(6, rule.priority);
     match rule.of {
         Selector::Mark { mark, mask } => {
@@ -290,11 +315,11 @@ fn ndmsg(family: u8, index: u32, state: u16, flags: u8) -> [u8; 12] {
     out
 }
 
-pub(super) fn neighbour(here: &mut Socket, dev: &str, addr: Ipv4Addr, mac: Option<Mac>) -> io::Result<()> {
+pub(super) fn neighbour(here: &mut Socket, dev: &str, addr: IpAddr, mac: Option<Mac>) -> io::Result<()> {
     let Some(index) = index_or_gone(here, dev, mac.is_some())? else { return Ok(()) };
     let (kind, flags) = if mac.is_some() { (NEWNEIGH, ACK | CREATE | REPLACE) } else { (DELNEIGH, ACK) };
-    let mut msg = Msg::new(kind, flags).raw(&ndmsg(AF_INET, index, NUD_PERMANENT, 0));
-    msg.attr(1, &addr.octets());
+    let mut msg = Msg::new(kind, flags).raw(&ndmsg(family(addr), index, NUD_PERMANENT, 0));
+    msg.attr(1, &octets(addr));
     if let Some(mac) = mac {
         msg.attr(2, &mac.0);
     }

@@ -6,11 +6,12 @@ use std::{fs, io};
 use nix::sys::socket::SockProtocol;
 use skep_netplan::drift::{Seen, SeenLink};
 use skep_netplan::state::{Address, FdbEntry, PortMode, Route, Rule, Selector};
+use skep_netplan::version::Version;
 use skep_netplan::{Mac, NetnsState};
-use skep_types::Ipv4Net;
+use skep_types::IpNet;
 
 use super::decode;
-use super::dump::{ipv4, kind, text};
+use super::dump::{ip, ipv4, kind, text};
 use super::msg::{DUMP, Msg, Socket, attrs, find, word};
 
 const GETLINK: u16 = 18;
@@ -22,6 +23,9 @@ const IFF_UP: u32 = 1;
 const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
 const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+/// The table of a host's own addresses.
+const LOCAL: u32 = 255;
 const RTNH_F_ONLINK: u32 = 4;
 
 /// Reads what the calling thread's namespace has of the kinds that `wanted` is made of.
@@ -36,8 +40,10 @@ pub(super) fn seen(wanted: &NetnsState) -> io::Result<Seen> {
     // Only the tables that are wanted: a router's main one may have a million routes.
     route.strict()?;
     let tables: BTreeSet<u32> = wanted.routes.iter().map(|r| r.table).collect();
-    for table in tables {
-        routes(&mut route, table, &names, &mut out)?;
+    for version in [Version::V4, Version::V6] {
+        for table in &tables {
+            routes(&mut route, version, *table, &names, &mut out)?;
+        }
     }
     for key in wanted.sysctls.keys() {
         // One that does not exist is passed over, as when it is written.
@@ -90,19 +96,31 @@ fn mode(info: &[u8]) -> Option<PortMode> {
 }
 
 fn addresses(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Seen) -> io::Result<()> {
-    for body in socket.dump_whole(|| Msg::new(GETADDR, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0]))? {
-        let prefix = body.get(1).copied().unwrap_or(32);
-        let addr = find(&attrs(&body, 8), 2).and_then(ipv4);
-        if let (Some(dev), Some(addr)) = (names.get(&word(&body, 4)), addr) {
-            out.addresses.insert(Address { dev: dev.clone(), net: Ipv4Net::new(addr, prefix) });
+    for version in [Version::V4, Version::V6] {
+        for body in socket.dump_whole(|| Msg::new(GETADDR, DUMP).raw(&[family(version), 0, 0, 0, 0, 0, 0, 0]))? {
+            let prefix = body.get(1).copied().unwrap_or(32);
+            let fields = attrs(&body, 8);
+            // Of IPv6 the first alone is there.
+            let addr = find(&fields, 2).or(find(&fields, 1)).and_then(ip);
+            if let (Some(dev), Some(addr)) = (names.get(&word(&body, 4)), addr) {
+                out.addresses.insert(Address { dev: dev.clone(), net: IpNet { addr, prefix } });
+            }
         }
     }
     Ok(())
 }
 
-fn routes(socket: &mut Socket, table: u32, names: &BTreeMap<u32, String>, out: &mut Seen) -> io::Result<()> {
+/// The kernel's number of a family.
+fn family(version: Version) -> u8 {
+    match version {
+        Version::V4 => 2,
+        Version::V6 => 10,
+    }
+}
+
+fn routes(socket: &mut Socket, version: Version, table: u32, names: &BTreeMap<u32, String>, out: &mut Seen) -> io::Result<()> {
     let make = || {
-        let mut msg = Msg::new(GETROUTE, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let mut msg = Msg::new(GETROUTE, DUMP).raw(&[family(version), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         msg.u32(15, table);
         msg
     };
@@ -114,14 +132,15 @@ fn routes(socket: &mut Socket, table: u32, names: &BTreeMap<u32, String>, out: &
     for body in bodies {
         let fields = attrs(&body, 12);
         let Some(dev) = find(&fields, 4).and_then(|index| names.get(&word(index, 0))) else { continue };
-        if body.get(7) != Some(&RTN_UNICAST) {
+        let table = find(&fields, 15).map_or(0, |b| word(b, 0));
+        if body.get(7) != Some(if table == LOCAL { &RTN_LOCAL } else { &RTN_UNICAST }) {
             continue;
         }
-        let dest = find(&fields, 1).and_then(ipv4).unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
+        let dest = find(&fields, 1).and_then(ip).unwrap_or(version.everything().addr);
         out.routes.insert(Route {
-            table: find(&fields, 15).map_or(0, |b| word(b, 0)),
-            dest: Ipv4Net::new(dest, body.get(1).copied().unwrap_or(0)),
-            gateway: find(&fields, 5).and_then(ipv4),
+            table,
+            dest: IpNet { addr: dest, prefix: body.get(1).copied().unwrap_or(0) },
+            gateway: find(&fields, 5).and_then(ip),
             dev: dev.clone(),
             onlink: word(&body, 8) & RTNH_F_ONLINK != 0,
         });
@@ -130,7 +149,14 @@ fn routes(socket: &mut Socket, table: u32, names: &BTreeMap<u32, String>, out: &
 }
 
 fn rules(socket: &mut Socket, out: &mut Seen) -> io::Result<()> {
-    for body in socket.dump_whole(|| Msg::new(GETRULE, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))? {
+    for version in [Version::V4, Version::V6] {
+        rules_of(socket, version, out)?;
+    }
+    Ok(())
+}
+
+fn rules_of(socket: &mut Socket, version: Version, out: &mut Seen) -> io::Result<()> {
+    for body in socket.dump_whole(|| Msg::new(GETRULE, DUMP).raw(&[family(version), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))? {
         let fields = attrs(&body, 12);
         let number = |kind| find(&fields, kind).map(|b| word(b, 0));
         let mark = number(10).zip(number(16)).map(|(mark, mask)| Selector::Mark { mark, mask });
@@ -139,7 +165,7 @@ fn rules(socket: &mut Socket, out: &mut Seen) -> io::Result<()> {
         let port = find(&fields, 24).filter(|_| own).and_then(|range| range.get(..2)?.try_into().ok());
         let port = port.map(u16::from_ne_bytes).map(Selector::OwnUdp);
         if let (Some(priority), Some(of), Some(table)) = (number(6), mark.or(port), number(15)) {
-            out.rules.insert(Rule { priority, of, table });
+            out.rules.insert(Rule { priority, version, of, table });
         }
     }
     Ok(())
@@ -148,7 +174,7 @@ fn rules(socket: &mut Socket, out: &mut Seen) -> io::Result<()> {
 fn neighbours(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Seen) -> io::Result<()> {
     // Of a bridge's own entries those are ours that nobody learned.
     let mut bridged = BTreeSet::new();
-    for family in [2u8, 7] {
+    for family in [2u8, 10, 7] {
         let mut header = [0u8; 12];
         header[0] = family;
         for body in socket.dump_whole(|| Msg::new(GETNEIGH, DUMP).raw(&header))? {
@@ -157,8 +183,11 @@ fn neighbours(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Seen
             let fields = attrs(&body, 12);
             let Some(mac) = find(&fields, 2).and_then(|b| b.try_into().ok()).map(Mac) else { continue };
             let key = (dev.clone(), mac);
-            match (family, find(&fields, 1).and_then(ipv4)) {
-                (2, Some(addr)) if state & NUD_PERMANENT != 0 => _ = out.neighbours.insert((dev.clone(), addr), mac),
+            let addr = find(&fields, 1);
+            match (family, addr.and_then(ipv4)) {
+                (2 | 10, _) if state & NUD_PERMANENT != 0 => {
+                    out.neighbours.extend(addr.and_then(ip).map(|addr| ((dev.clone(), addr), mac)));
+                }
                 (7, Some(dst)) => _ = out.fdb.insert(key, FdbEntry { dst, bridged: false }),
                 (7, None) if state & NUD_NOARP != 0 => _ = bridged.insert(key),
                 _ => {}

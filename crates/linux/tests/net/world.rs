@@ -68,6 +68,7 @@ impl World {
             ip(&format!("-n {prefix}-u link add p{n} type veth peer name eth0 netns {prefix}-{n}"));
             ip(&format!("-n {prefix}-u link set p{n} up master br0"));
             ip(&format!("-n {prefix}-{n} addr add 192.168.77.{n}/24 dev eth0"));
+            ip(&format!("-n {prefix}-{n} addr add fd77::{n}/64 dev eth0 nodad"));
             ip(&format!("-n {prefix}-{n} link set eth0 up"));
             ip(&format!("-n {prefix}-{n} link set lo up"));
         }
@@ -246,6 +247,15 @@ impl Host {
         socket
     }
 
+    /// Runs a program of the administrator's on the host; what it said.
+    pub(crate) fn command(&self, line: &str) -> String {
+        let mut words = line.split(' ');
+        let program = words.next().unwrap();
+        let done = self.net.run_in(&Ns::Host, || Command::new(program).args(words).output()).unwrap();
+        assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).trim().to_owned()
+    }
+
     pub(crate) fn links(&self) -> Vec<String> {
         self.net.found(&Ns::Host).unwrap().links.into_keys().collect()
     }
@@ -328,7 +338,7 @@ pub(crate) fn still_alive(stream: &mut TcpStream) {
 }
 
 fn udp(to: &str) -> io::Result<String> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let socket = UdpSocket::bind(if to.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" })?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(to)?;
     socket.send(b"?")?;
@@ -337,17 +347,17 @@ fn udp(to: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&buf[..len]).into_owned())
 }
 
-/// Answers every line and datagram at port 80 until the test ends.
+/// Answers every line and datagram at port 80, of both families, until the test ends.
 fn serve(net: &LinuxNet, ns: &Ns, name: &str) {
-    let listener = net.run_in(ns, || TcpListener::bind("0.0.0.0:80")).unwrap();
-    let socket = net.run_in(ns, || UdpSocket::bind("0.0.0.0:80")).unwrap();
+    let listener = net.run_in(ns, || TcpListener::bind("[::]:80")).unwrap();
+    let socket = net.run_in(ns, || UdpSocket::bind("[::]:80")).unwrap();
     let (tcp_name, udp_name) = (name.to_owned(), name.to_owned());
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let name = tcp_name.clone();
             std::thread::spawn(move || {
                 let mut writer = stream.try_clone().unwrap();
-                let peer = stream.peer_addr().unwrap().ip();
+                let peer = stream.peer_addr().unwrap().ip().to_canonical();
                 for _ in BufReader::new(stream).lines().map_while(Result::ok) {
                     if writer.write_all(format!("{name} {peer}\n").as_bytes()).is_err() {
                         return;
@@ -359,7 +369,7 @@ fn serve(net: &LinuxNet, ns: &Ns, name: &str) {
     std::thread::spawn(move || {
         let mut buf = [0; 256];
         while let Ok((_, peer)) = socket.recv_from(&mut buf) {
-            let _ = socket.send_to(format!("{udp_name} {}", peer.ip()).as_bytes(), peer);
+            let _ = socket.send_to(format!("{udp_name} {}", peer.ip().to_canonical()).as_bytes(), peer);
         }
     });
 }

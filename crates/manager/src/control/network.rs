@@ -40,14 +40,17 @@ pub(crate) async fn create(s: &Shared, spec: &NetworkSpec) -> Result<ControlResp
         }
         let gateway = spec.gateway.or_else(|| subnet.nth(1)).filter(|g| subnet.contains(*g));
         let gateway = gateway.ok_or_else(|| invalid(format!("no matching subnet for gateway {:?}", spec.gateway)))?;
-        let n = Network {
-            id,
-            meta: Meta::default(),
-            spec: spec.clone(),
-            subnet,
-            gateway,
-            vni: allocate::vni(store).map_err(exhausted)?,
+        // That of the mesh always has both families, so that every port is answered by both.
+        let spec = NetworkSpec { ipv6: spec.ipv6 || spec.ingress, ..spec.clone() };
+        if let Some(net) = spec.subnet6.filter(|_| !spec.ipv6) {
+            return Err(invalid(format!("invalid subnet {net}: the network has no IPv6: create it with --ipv6")).into());
+        }
+        let v6 = match spec.ipv6 {
+            true => Some(allocate::side6(store, c.id, &spec, subnet).map_err(invalid)?),
+            false => None,
         };
+        let vni = allocate::vni(store).map_err(exhausted)?;
+        let n = Network { id, meta: Meta::default(), spec, subnet, gateway, vni, v6 };
         let ops = vec![Op::PutNetwork(Box::new(n))];
         Ok((Transaction::new(s.clock.now(), vec![], ops), ()))
     })

@@ -74,7 +74,8 @@ fn decide(store: &Store, old: &Arc<Node>, list: &WantedList, now: Time) -> Decis
 fn kept(store: &Store, held: &HeldList, wanted: &Wanted) -> Option<Held> {
     let network = find_network(store, &wanted.network).ok()?;
     let same = |h: &&Held| h.container == wanted.container && h.network == network.id;
-    let held = held.held.iter().find(same).filter(|h| wanted.addr.is_none_or(|a| a == h.addr.addr))?;
+    let asked = asked(&network, wanted).ok()?;
+    let held = held.held.iter().find(same).filter(|h| asked.is_none_or(|a| a == h.addr.addr))?;
     check(wanted).ok()?;
     Some(Held { names: wanted.names.clone(), ..held.clone() })
 }
@@ -96,7 +97,7 @@ fn admit(work: &mut Store, node: &mut Node, wanted: &Wanted, now: Time) -> Resul
     }
     // What is released with this list is free: the staged node no longer holds it.
     stage(work, node, now)?;
-    let addr = match wanted.addr {
+    let addr = match asked(&network, wanted)? {
         Some(addr) => asked_for(work, &network, addr)?,
         None => allocate::address(work, &network).map_err(|e| failed(Code::FailedPrecondition, e))?,
     };
@@ -108,6 +109,24 @@ fn admit(work: &mut Store, node: &mut Node, wanted: &Wanted, now: Time) -> Resul
 
 fn stage(work: &mut Store, node: &Node, now: Time) -> Result<(), ControlError> {
     work.stage(&Op::PutNode(Box::new(node.clone())), now).map_err(|e| failed(Code::FailedPrecondition, e))
+}
+
+/// The address of IPv4 that a container asks for, by itself or by that of IPv6 which is beside it.
+fn asked(network: &Network, wanted: &Wanted) -> Result<Option<Ipv4Addr>, ControlError> {
+    let Some(six) = wanted.addr6 else { return Ok(wanted.addr) };
+    let refused = |text: String| failed(Code::InvalidArgument, text);
+    let Some(pairing) = network.pairing() else {
+        return Err(refused(format!("no configured subnet or ip-range contain the IP address {six}")));
+    };
+    let four = pairing.four(six).ok_or_else(|| {
+        let last = pairing.six(network.subnet.broadcast());
+        let last = last.map(|a| a.to_string()).unwrap_or_default();
+        refused(format!("IPv6 address {six} belongs to no address of {}: those below {last} do", network.subnet))
+    })?;
+    match wanted.addr.filter(|a| *a != four) {
+        Some(other) => Err(refused(format!("{six} belongs to {four} on this network, not to {other}"))),
+        None => Ok(Some(four)),
+    }
 }
 
 fn asked_for(store: &Store, network: &Network, addr: Ipv4Addr) -> Result<Ipv4Net, ControlError> {

@@ -32,7 +32,7 @@ fn shown(t: &Task) -> (bool, bool, bool, Option<NodeId>, &[skep_types::object::A
 
 /// What of a node the data plane shows.
 fn shown_of_node(n: &Node) -> impl PartialEq + '_ {
-    (n.addr, n.ingress_addr, n.description.wireguard, &n.attached)
+    (n.addr, n.ingress_addr, n.description.wireguard, &n.description.ipv6, &n.attached)
 }
 
 /// Whether a change may change anybody's data plane.
@@ -124,8 +124,8 @@ impl Views {
             .nodes()
             .filter(|n| n.id != node)
             .filter_map(|n| {
-                let wireguard = n.description.wireguard;
-                Some(Peer { node: n.id, addr: n.addr?, ingress_addr: n.ingress_addr?, wireguard })
+                let (wireguard, ipv6) = (n.description.wireguard, n.description.ipv6.clone());
+                Some(Peer { node: n.id, addr: n.addr?, ingress_addr: n.ingress_addr?, wireguard, ipv6 })
             })
             .collect();
         DataPlane {
@@ -221,6 +221,7 @@ fn overlay(store: &Store, n: &Network) -> OverlayView {
         mtu: n.spec.options.get(MTU).and_then(|v| v.parse().ok()),
         endpoints,
         services,
+        pairing: n.pairing(),
     }
 }
 
@@ -247,5 +248,5 @@ fn ingress(store: &Store, n: &Network) -> IngressView {
         }));
     }
     ports.sort_by_key(|p| (p.protocol, p.published));
-    IngressView { vni: n.vni, subnet: n.subnet, ports }
+    IngressView { vni: n.vni, subnet: n.subnet, ports, pairing: n.pairing() }
 }

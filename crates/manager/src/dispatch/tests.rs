@@ -22,18 +22,9 @@ fn net(t: &str) -> Ipv4Net {
 
 fn network(id: u128, name: &str, subnet: &str, ingress: bool) -> Op {
     let subnet = net(subnet);
-    let spec = NetworkSpec {
-        name: name.into(),
-        labels: Labels::new(),
-        subnet: None,
-        gateway: None,
-        internal: false,
-        attachable: false,
-        ingress,
-        options: Labels::new(),
-    };
-    let gateway = subnet.nth(1).unwrap();
-    Op::PutNetwork(Box::new(Network { id: NetworkId(id), meta: Meta::default(), spec, subnet, gateway, vni: 4095 + id as u32 }))
+    let spec = NetworkSpec { name: name.into(), ingress, ..NetworkSpec::default() };
+    let (id, meta, gateway, vni) = (NetworkId(id), Meta::default(), subnet.nth(1).unwrap(), 4095 + id as u32);
+    Op::PutNetwork(Box::new(Network { id, meta, spec, subnet, gateway, vni, v6: None }))
 }
 
 fn task(id: u128, node: u128) -> Op {

@@ -1,16 +1,18 @@
 //! Differences of thousands of generated swarms: equal states need nothing, and steps lead from any state to any other.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use skep_types::dataplane::{
     DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView, View,
 };
+use skep_types::net::{Pairing, V6Range};
 use skep_types::spec::Protocol;
-use skep_types::{Ipv4Net, NetworkId, NodeId};
+use skep_types::{Ipv4Net, Ipv6Net, NetworkId, NodeId};
 
 use super::*;
 use crate::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, Published};
 use crate::state::Ns;
+use crate::version::Version;
 use crate::{host, overlay, sandbox};
 
 /// A small generator (SplitMix64): the same cases on every run.
@@ -34,7 +36,19 @@ fn net(text: &str) -> Ipv4Net {
     text.parse().expect("valid")
 }
 
+fn net6(text: &str) -> Ipv6Net {
+    text.parse().expect("valid")
+}
+
+/// A network has both families.
+fn pairing(v4: Ipv4Net, v6: &str) -> Pairing {
+    let subnet = net6(v6);
+    let gateway = subnet.nth(1).expect("inside");
+    Pairing { v4, gateway: v4.nth(1).expect("inside"), v6: V6Range { subnet, gateway } }
+}
+
 pub(crate) fn facts(g: &mut Gen) -> Facts {
+    let (dual, dual_mesh, dual_bridge) = (g.below(2) > 0, g.below(2) > 0, g.below(2) > 0);
     let nodes = 1 + g.byte(4);
     let tasks: Vec<(u8, u8)> = (10..10 + g.byte(8)).map(|t| (t, 1 + g.byte(nodes))).collect();
     let taking: Vec<(u8, u8)> = tasks.iter().filter(|_| g.below(3) > 0).copied().collect();
@@ -46,7 +60,10 @@ pub(crate) fn facts(g: &mut Gen) -> Facts {
         ingress_addr: Some(ingress(1)),
         data_path_port: 4789,
         peers: (2..=nodes)
-            .map(|n| Peer { node: node(n), addr: Ipv4Addr::new(192, 168, 0, n), ingress_addr: ingress(n), wireguard: None })
+            .map(|n| {
+                let ipv6 = (n != 3).then(|| vec![Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(n))]);
+                Peer { node: node(n), addr: Ipv4Addr::new(192, 168, 0, n), ingress_addr: ingress(n), wireguard: None, ipv6 }
+            })
             .collect(),
         networks: vec![View::new(OverlayView {
             id: NetworkId(5),
@@ -74,6 +91,7 @@ pub(crate) fn facts(g: &mut Gen) -> Facts {
                 backends: taking.iter().map(|(t, _)| Ipv4Addr::new(10, 0, 1, *t)).collect(),
                 ports: Vec::new(),
             }],
+            pairing: dual.then(|| pairing(net("10.0.1.0/24"), "fd00:1::/64")),
         })],
         ingress: (g.below(4) > 0).then(|| {
             View::new(IngressView {
@@ -87,6 +105,7 @@ pub(crate) fn facts(g: &mut Gen) -> Facts {
                     host_ip: (g.below(4) == 0).then_some(Ipv4Addr::new(192, 168, 0, 1)),
                     prefer_local: g.below(4) == 0,
                 }],
+                pairing: dual_mesh.then(|| pairing(net("10.255.0.0/24"), "fd00:ff::/64")),
             })
         }),
         ..DataPlane::default()
@@ -96,6 +115,7 @@ pub(crate) fn facts(g: &mut Gen) -> Facts {
     let bridge = |link: &str, gwbridge, third| Bridge {
         link: link.to_owned(),
         net: Ipv4Net::new(Ipv4Addr::new(172, third, 0, 1), 16),
+        net6: dual_bridge.then(|| Ipv6Net::new(Ipv6Addr::new(0xfd00, 0x172, third.into(), 0, 0, 0, 0, 1), 64)),
         internal: false,
         masquerade: true,
         isolated: gwbridge,
@@ -107,16 +127,16 @@ pub(crate) fn facts(g: &mut Gen) -> Facts {
         bridges.push(bridge("b", false, 19));
     }
     let local = tasks.iter().filter(|(_, n)| *n == 1);
-    let containers = local.map(|(t, _)| container(*t, g.below(3) == 0)).collect();
+    let containers = local.map(|(t, _)| container(*t, g.below(3) == 0, dual, dual_bridge)).collect();
     let parents = match g.below(3) {
         0 => vec![crate::facts::Parent::Vlan { link: "eth0.7".to_owned(), of: "eth0".to_owned(), id: 7 }],
         1 => vec![crate::facts::Parent::Alone("dm-1".to_owned())],
         _ => Vec::new(),
     };
-    Facts { member: (g.below(8) > 0).then_some(member), bridges, parents, containers }
+    Facts { member: (g.below(8) > 0).then_some(member), bridges, parents, containers, ipv6: g.below(4) > 0 }
 }
 
-fn container(t: u8, published: bool) -> Container {
+fn container(t: u8, published: bool, dual: bool, dual_bridge: bool) -> Container {
     let endpoint = |attach, index: u8, net, gateway| Endpoint {
         attach,
         ifname: format!("eth{index}"),
@@ -125,22 +145,29 @@ fn container(t: u8, published: bool) -> Container {
         gateway,
         direct: false,
         mtu: 1450,
+        net6: None,
+        gateway6: None,
     };
     let outside = Ipv4Addr::new(172, 18, 0, t);
+    let outside6 = Ipv6Addr::new(0xfd00, 0x172, 18, 0, 0, 0, 0, t.into());
     let port = Published {
         protocol: Protocol::Udp,
-        host_ip: Ipv4Addr::UNSPECIFIED,
+        host_ip: Ipv4Addr::UNSPECIFIED.into(),
         host_port: 9000 + u16::from(t),
-        addr: outside,
+        addr: outside.into(),
         port: 53,
     };
+    let port6 = Published { host_ip: Ipv6Addr::UNSPECIFIED.into(), addr: outside6.into(), ..port };
+    let mut inner = endpoint(Attach::Overlay(NetworkId(5).to_string()), 0, Ipv4Net::new(Ipv4Addr::new(10, 0, 1, t), 24), None);
+    inner.net6 = dual.then(|| Ipv6Net::new(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, t.into()), 64));
+    let gateway = Some(Ipv4Addr::new(172, 18, 0, 1));
+    let mut outer = endpoint(Attach::Bridge("gw".to_owned()), 1, Ipv4Net::new(outside, 16), gateway);
+    outer.net6 = dual_bridge.then(|| Ipv6Net::new(outside6, 64));
+    outer.gateway6 = dual_bridge.then(|| Ipv6Addr::new(0xfd00, 0x172, 18, 0, 0, 0, 0, 1));
     Container {
         ns: Ns::Sandbox(format!("c{t}")),
-        endpoints: vec![
-            endpoint(Attach::Overlay(NetworkId(5).to_string()), 0, Ipv4Net::new(Ipv4Addr::new(10, 0, 1, t), 24), None),
-            endpoint(Attach::Bridge("gw".to_owned()), 1, Ipv4Net::new(outside, 16), Some(Ipv4Addr::new(172, 18, 0, 1))),
-        ],
-        ports: if published { vec![port] } else { Vec::new() },
+        endpoints: vec![inner, outer],
+        ports: if published { vec![port, port6] } else { Vec::new() },
         ingress: Some(Ipv4Addr::new(10, 255, 0, t)),
         ingress_ports: vec![(Protocol::Tcp, 80)],
         dns_port: Some(4000),
@@ -195,10 +222,65 @@ fn a_new_backend_changes_elements_only() {
     });
     let (one, two) = (&states(&before)[2], &states(&after)[2]);
     let steps = diff(one, two);
-    let [Step::Nft(_, _, ops)] = &steps[..] else { panic!("{steps:?}") };
+    let of = |s: &Step| if let Step::Nft(_, _, ops) = s { ops.clone() } else { panic!("{s:?}") };
+    let ops: Vec<NftOp> = steps.iter().flat_map(of).collect();
+    assert!(!ops.is_empty());
     let elements =
         |op: &NftOp| matches!(op, NftOp::AddElements(..) | NftOp::DelElements(..) | NftOp::DelChain(_) | NftOp::Flush(_));
     assert!(ops.iter().all(elements), "{ops:?}");
+}
+
+/// Of a set of IPv4 the keys or values that are addresses, in the form of IPv6.
+fn in_v6(pairing: &Pairing, addr: &[u8]) -> Vec<u8> {
+    let addr = Ipv4Addr::from(<[u8; 4]>::try_from(&addr[..4]).expect("an address"));
+    pairing.six(addr).expect("on the network").octets().to_vec()
+}
+
+#[test]
+fn both_families_lead_to_the_same_tasks() {
+    let mut g = Gen(11);
+    let (mut inner, mut outer) = (0, 0);
+    for _ in 0..500 {
+        let facts = facts(&mut g);
+        let states = states(&facts);
+        let table = |n: usize, family| states[n].tables.get(&(family, "skep".to_owned()));
+        let Some(member) = &facts.member else { continue };
+        // Virtual addresses, inside of a container.
+        let view = &member.plane.networks[0];
+        let (four, six) = (table(2, Family::Ip), table(2, Family::Ip6));
+        match (facts.pairing(view), four.filter(|t| t.sets.contains_key("count"))) {
+            (Some(pairing), Some(four)) => {
+                let six = six.expect("a table of IPv6");
+                for set in ["count", "empty"] {
+                    let wanted: Vec<_> = four.sets[set].elements.iter().map(|(k, v)| (in_v6(pairing, k), v.clone())).collect();
+                    assert_eq!(six.sets[set].elements, wanted.into_iter().collect());
+                }
+                assert_eq!(six.sets["be"].elements.len(), four.sets["be"].elements.len());
+                inner += 1;
+            }
+            _ => assert_eq!(six, None),
+        }
+        // Neighbours, and the mesh.
+        let neighbours = |n: usize, v6: bool| states[n].neighbours.iter().filter(|(k, _)| k.1.is_ipv6() == v6).count();
+        assert_eq!(neighbours(1, true), if facts.pairing(view).is_some() { neighbours(1, false) } else { 0 });
+        assert_eq!(neighbours(0, true), if facts.mesh_pairing().is_some() { neighbours(0, false) } else { 0 });
+        let published = |family| table(0, family).and_then(|t| t.sets.get("pubbe")).map_or(0, |s| s.elements.len());
+        if let (Some(_), Some(mesh)) = (facts.mesh_pairing(), &member.plane.ingress) {
+            // The third node has no IPv6, and without a bridge of IPv6 this one has none for its tasks either.
+            let port = &mesh.ports[0];
+            let bridge6 = facts.bridges[0].net6.is_some();
+            let reached = |b: &&IngressBackend| if b.node == member.node { bridge6 } else { b.node != NodeId(3) };
+            let own = port.prefer_local && bridge6 && port.backends.iter().any(|b| b.node == member.node);
+            let count = port.backends.iter().filter(reached).filter(|b| !own || b.node == member.node).count();
+            assert_eq!(published(Family::Ip6), if port.host_ip.is_some() { 0 } else { count });
+            outer += usize::from(count > 0);
+        } else {
+            assert_eq!(published(Family::Ip6), 0);
+        }
+        let any = states.iter().any(|s| s.addresses.iter().any(|a| Version::of(a.net.addr) == Version::V6));
+        assert!(facts.ipv6 || !any, "nothing of IPv6 without the kernel's");
+    }
+    assert!(inner > 50 && outer > 50, "{inner} and {outer} cases");
 }
 
 #[test]

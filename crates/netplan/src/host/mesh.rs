@@ -1,7 +1,7 @@
 //! Tables and maps of the mesh of published ports.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use skep_types::dataplane::{IngressPort, IngressView};
 
@@ -16,6 +16,7 @@ use crate::nft::{
     bytes,
 };
 use crate::state::{Mac, NetnsState};
+use crate::version::{Version, octets};
 
 /// Addresses of tasks on other nodes behind published ports, now or formerly, each with its node's own ingress address.
 pub(super) fn remote_backends(member: &Member) -> BTreeMap<Ipv4Addr, Ipv4Addr> {
@@ -56,10 +57,13 @@ pub(super) fn add(facts: &Facts, member: &Member, view: &IngressView, state: &mu
     netdev.chains.insert("eg".to_owned(), Chain { hook: Some(hook), rules: vec![egress()] });
     state.tables.insert((Family::Netdev, "skep".to_owned()), netdev);
 
-    let table = state.tables.entry((Family::Ip, "skep".to_owned())).or_default();
-    table.sets.insert("peer".to_owned(), peer);
-    table.sets.insert("peerz".to_owned(), zone);
-    ports(facts, member, view, table);
+    let six = facts.mesh_pairing().map(|_| Version::V6);
+    for version in [Version::V4].into_iter().chain(six) {
+        let table = state.tables.entry((version.family(), "skep".to_owned())).or_default();
+        table.sets.insert("peer".to_owned(), peer.clone());
+        table.sets.insert("peerz".to_owned(), zone.clone());
+        ports(facts, member, view, version, table);
+    }
 }
 
 /// An answer leaves for the entry node of its connection; its mark ends here, or VXLAN would route its own packet by it.
@@ -74,51 +78,61 @@ fn egress() -> Rule {
     ])
 }
 
-fn ports(facts: &Facts, member: &Member, view: &IngressView, table: &mut Table) {
+fn ports(facts: &Facts, member: &Member, view: &IngressView, version: Version, table: &mut Table) {
     let gw = facts.bridges.iter().find(|b| b.gwbridge);
+    let field = version.field();
+    let in_mesh = |addr| facts.in_mesh(addr, version).map(octets);
     let mut published = Set::new(&[Field::Proto, Field::Port], SetData::Verdict);
-    let to = SetData::Value(vec![Field::Ipv4, Field::Port]);
+    let to = SetData::Value(vec![field, Field::Port]);
     let mut backends = Set::new(&[Field::Proto, Field::Port, Field::Mark], to.clone());
-    let mut local = Set::new(&[Field::Ipv4, Field::Proto, Field::Port], to);
-    let mut one = Set::new(&[Field::Ipv4, Field::Proto, Field::Port], SetData::Verdict);
+    let mut local = Set::new(&[field, Field::Proto, Field::Port], to);
+    let mut one = Set::new(&[field, Field::Proto, Field::Port], SetData::Verdict);
     for container in &facts.containers {
-        let inner = gw.and_then(|gw| container.address_on(&gw.link));
-        let (Some(addr), Some(inner)) = (container.ingress, inner) else { continue };
+        let inner = gw.and_then(|gw| container.address_on(&gw.link, version)).map(octets);
+        let (Some(addr), Some(inner)) = (container.ingress.and_then(in_mesh), inner) else { continue };
         for (protocol, port) in &container.ingress_ports {
-            let key = bytes(&[&addr.octets(), &[proto_number(*protocol)], &port.to_be_bytes()]);
-            local.elements.insert(key, Datum::Value(bytes(&[&inner.octets(), &port.to_be_bytes()])));
+            let key = bytes(&[&addr, &[proto_number(*protocol)], &port.to_be_bytes()]);
+            local.elements.insert(key, Datum::Value(bytes(&[&inner, &port.to_be_bytes()])));
         }
     }
     for port in &view.ports {
         let proto = [proto_number(port.protocol)];
         let (outside, inside) = (port.published.to_be_bytes(), port.target.to_be_bytes());
-        let here = |addr: Ipv4Addr| facts.containers.iter().find(|c| c.ingress == Some(addr))?.address_on(&gw?.link);
+        let here = |addr: Ipv4Addr| facts.containers.iter().find(|c| c.ingress == Some(addr))?.address_on(&gw?.link, version);
         for addr in port.backends.iter().filter(|b| b.node == member.node).map(|b| b.addr) {
-            if let Some(inner) = here(addr) {
-                let key = bytes(&[&addr.octets(), &proto, &inside]);
-                local.elements.insert(key, Datum::Value(bytes(&[&inner.octets(), &inside])));
+            if let (Some(inner), Some(addr)) = (here(addr).map(octets), in_mesh(addr)) {
+                let key = bytes(&[&addr, &proto, &inside]);
+                local.elements.insert(key, Datum::Value(bytes(&[&inner, &inside])));
             }
         }
-        let targets = targets(member, port, here);
+        // An address of the other family is not of this table.
+        if port.host_ip.is_some() && version == Version::V6 {
+            continue;
+        }
+        let targets = targets(member, port, here, |addr| facts.in_mesh(addr, version));
         if targets.is_empty() {
             continue;
         }
         for (index, addr) in (0u32..).zip(&targets) {
             let key = bytes(&[&proto, &outside, &index.to_ne_bytes()]);
-            backends.elements.insert(key, Datum::Value(bytes(&[&addr.octets(), &inside])));
+            backends.elements.insert(key, Datum::Value(bytes(&[&octets(*addr), &inside])));
         }
         let chain = format!("p{}", targets.len());
-        table.chains.entry(chain.clone()).or_insert_with(|| spread(targets.len()));
+        table.chains.entry(chain.clone()).or_insert_with(|| spread(targets.len(), version));
         let verdict = Datum::Verdict(Verdict::Goto(chain));
         match port.host_ip {
             Some(ip) => _ = one.elements.insert(bytes(&[&ip.octets(), &proto, &outside]), verdict),
             None => _ = published.elements.insert(bytes(&[&proto, &outside]), verdict),
         }
     }
-    let mut loops = Set::new(&[Field::Ipv4, Field::Ipv4], SetData::None);
+    let mut loops = Set::new(&[field, field], SetData::None);
     for (task, own) in remote_backends(member) {
-        let peer = member.plane.peers.iter().find(|p| p.ingress_addr == own).map(|p| p.addr.octets());
-        loops.elements.extend(peer.map(|peer| (bytes(&[&peer, &task.octets()]), Datum::None)));
+        let Some((peer, task)) = member.plane.peers.iter().find(|p| p.ingress_addr == own).zip(in_mesh(task)) else { continue };
+        let sources: Vec<IpAddr> = match version {
+            Version::V4 => vec![peer.addr.into()],
+            Version::V6 => peer.ipv6.iter().flatten().map(|a| IpAddr::from(*a)).collect(),
+        };
+        loops.elements.extend(sources.into_iter().map(|source| (bytes(&[&octets(source), &task]), Datum::None)));
     }
     table.sets.insert("loops".to_owned(), loops);
     table.sets.insert("pub".to_owned(), published);
@@ -128,10 +142,19 @@ fn ports(facts: &Facts, member: &Member, view: &IngressView, table: &mut Table) 
 }
 
 /// Where a published port leads from this node: a local task at its bridge address, another at its mesh address.
-fn targets(member: &Member, port: &IngressPort, here: impl Fn(Ipv4Addr) -> Option<Ipv4Addr>) -> BTreeSet<Ipv4Addr> {
-    let known = |node| member.plane.peers.iter().any(|p| p.node == node);
+fn targets(
+    member: &Member,
+    port: &IngressPort,
+    here: impl Fn(Ipv4Addr) -> Option<IpAddr>,
+    there: impl Fn(Ipv4Addr) -> Option<IpAddr>,
+) -> BTreeSet<IpAddr> {
     let target = |b: &skep_types::dataplane::IngressBackend| {
-        if b.node == member.node { here(b.addr) } else { known(b.node).then_some(b.addr) }
+        if b.node == member.node {
+            return here(b.addr);
+        }
+        let peer = member.plane.peers.iter().find(|p| p.node == b.node)?;
+        // The containers of a node without IPv6 would never answer.
+        there(b.addr).filter(|addr| addr.is_ipv4() || peer.ipv6.is_some())
     };
     let own = port.backends.iter().filter(|b| b.node == member.node).filter_map(target).collect::<BTreeSet<_>>();
     if port.prefer_local && !own.is_empty() {
@@ -140,10 +163,10 @@ fn targets(member: &Member, port: &IngressPort, here: impl Fn(Ipv4Addr) -> Optio
     port.backends.iter().filter_map(target).collect()
 }
 
-fn spread(count: usize) -> Chain {
+fn spread(count: usize, version: Version) -> Chain {
     let modulus = u32::try_from(count).unwrap_or(u32::MAX);
     let pick = key(&[(Load::L4Proto, Field::Proto), (Load::ThDport, Field::Port), (Load::Random(modulus), Field::Mark)]);
-    Chain { hook: None, rules: vec![join(vec![pick, map("pubbe"), dnat(true)])] }
+    Chain { hook: None, rules: vec![join(vec![pick, map("pubbe"), dnat(version, true)])] }
 }
 
 /// Chain `raw`: connections of different entry nodes are kept apart.
@@ -176,14 +199,14 @@ pub(super) fn mangle(gwbridge: Option<&str>) -> Chain {
 }
 
 /// Chain `pre`: what another entry node sent goes to the container.
-pub(super) fn pre_from_mesh() -> Rule {
-    let fields = [(Load::IpDaddr, Field::Ipv4), (Load::L4Proto, Field::Proto), (Load::ThDport, Field::Port)];
-    join(vec![iif(MESH), key(&fields), map("local"), dnat(true)])
+pub(super) fn pre_from_mesh(version: Version) -> Rule {
+    let fields = [(version.destination(), version.field()), (Load::L4Proto, Field::Proto), (Load::ThDport, Field::Port)];
+    join(vec![iif(MESH), key(&fields), map("local"), dnat(version, true)])
 }
 
 /// Chains `pre` and `out`: a published port of this host, at one address or at any.
-pub(super) fn published(incoming: bool) -> [Rule; 2] {
-    let fields = [(Load::IpDaddr, Field::Ipv4), (Load::L4Proto, Field::Proto), (Load::ThDport, Field::Port)];
+pub(super) fn published(incoming: bool, version: Version) -> [Rule; 2] {
+    let fields = [(version.destination(), version.field()), (Load::L4Proto, Field::Proto), (Load::ThDport, Field::Port)];
     let from = || if incoming { iif_not(MESH) } else { Vec::new() };
     [
         join(vec![from(), to_local(), key(&fields), vmap("pubone")]),
@@ -192,9 +215,8 @@ pub(super) fn published(incoming: bool) -> [Rule; 2] {
 }
 
 /// Chain `forw`, before connections are accepted: segments fit the mesh's packets.
-pub(super) fn segment_size(mtu: u32) -> Vec<Rule> {
-    // IPv4 and TCP headers take 40 bytes
-    let mss = u16::try_from(mtu.saturating_sub(40)).unwrap_or(u16::MAX);
+pub(super) fn segment_size(mtu: u32, version: Version) -> Vec<Rule> {
+    let mss = u16::try_from(mtu.saturating_sub(version.tcp_headers())).unwrap_or(u16::MAX);
     let out = vec![Expr::Load(Load::RtTcpMss, 8), Expr::Hton16(8)];
     vec![
         join(vec![oif(MESH), tcp_syn(), out, store(Store::TcpMss)]),
@@ -208,9 +230,10 @@ pub(super) fn forward() -> Rule {
 }
 
 /// Chain `post`: a node that calls another one and is sent back to a task of its own would meet packets with its own address as their
-/// source, and drop them.
-pub(super) fn masquerade() -> Rule {
-    let mut rule = join(vec![oif(MESH), key(&[(Load::IpSaddr, Field::Ipv4), (Load::IpDaddr, Field::Ipv4)])]);
+/// source, and drop them (IPv4) or answer itself past the entry node (IPv6).
+pub(super) fn masquerade(version: Version) -> Rule {
+    let field = version.field();
+    let mut rule = join(vec![oif(MESH), key(&[(version.source(), field), (version.destination(), field)])]);
     rule.push(Expr::Lookup { set: "loops".to_owned(), reg: 0, found: Found::Member });
     rule.push(Expr::Masquerade);
     rule

@@ -12,6 +12,7 @@ use crate::facts::{Attach, Facts, Member, WIREGUARD_OVERHEAD};
 use crate::nft::rule::{iif_not, join, oif_not, udp_to, verdict};
 use crate::nft::{Rule as NftRule, Verdict};
 use crate::state::{Address, Link, LinkKind, NetnsState, PortMode, Route, Rule, Selector};
+use crate::version::Version;
 
 /// Name of the WireGuard link.
 pub const LINK: &str = "skwg";
@@ -44,11 +45,11 @@ pub(super) fn add(facts: &Facts, member: &Member, state: &mut NetnsState) {
     state.links.insert(dev(), Link { kind, mtu, mac: None, master: None, mode: PortMode::Usual });
     let peers = member.plane.peers.iter().filter_map(|p| Some(((dev(), p.addr), p.wireguard?)));
     state.wireguard.extend(peers);
-    let everything = Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0);
-    state.routes.insert(Route { table: TABLE, dest: everything, gateway: None, dev: dev(), onlink: false });
-    state.rules.insert(Rule { priority: 5001, of: Selector::OwnUdp(inner_port(member)), table: TABLE });
+    let dest = Version::V4.everything();
+    state.routes.insert(Route { table: TABLE, dest, gateway: None, dev: dev(), onlink: false });
+    state.rules.insert(Rule { priority: 5001, version: Version::V4, of: Selector::OwnUdp(inner_port(member)), table: TABLE });
     // peers are on the underlay, by the routes: loose, which the kernel only is for a link that has an address
-    state.addresses.insert(Address { dev: dev(), net: Ipv4Net::new(ADDRESS, 32) });
+    state.addresses.insert(Address { dev: dev(), net: Ipv4Net::new(ADDRESS, 32).into() });
     state.sysctls.insert(format!("net/ipv4/conf/{LINK}/rp_filter"), "2".to_owned());
 }
 
@@ -87,12 +88,14 @@ mod tests {
             mtu: None,
             endpoints: Vec::new(),
             services: Vec::new(),
+            pairing: None,
         };
         let peer = Peer {
             node: NodeId(2),
             addr: Ipv4Addr::new(192, 168, 0, 2),
             ingress_addr: Ipv4Addr::new(10, 255, 0, 2),
             wireguard: key.map(|k| PublicKey([k; 32])),
+            ipv6: None,
         };
         let plane = DataPlane { peers: vec![peer], networks: vec![View::new(view)], ..DataPlane::default() };
         let addr = Ipv4Addr::new(192, 168, 0, 1);
@@ -104,6 +107,8 @@ mod tests {
             gateway: None,
             mtu: 1390,
             direct: false,
+            net6: None,
+            gateway6: None,
         };
         let container = Container {
             ns: Ns::Sandbox("c".to_owned()),

@@ -16,6 +16,8 @@ pub use delta::NftOp;
 pub enum Family {
     /// IPv4.
     Ip,
+    /// IPv6.
+    Ip6,
     /// Hooks of one network device.
     Netdev,
 }
@@ -26,6 +28,8 @@ pub enum Family {
 pub enum Field {
     /// IPv4 address.
     Ipv4,
+    /// IPv6 address.
+    Ipv6,
     /// Ethernet address.
     Ether,
     /// Number of a transport protocol.
@@ -47,7 +51,7 @@ impl Field {
             Self::Port => 2,
             Self::Ipv4 | Self::Mark => 4,
             Self::Ether => 6,
-            Self::IfName => 16,
+            Self::Ipv6 | Self::IfName => 16,
         }
     }
 }
@@ -199,6 +203,10 @@ pub enum Load {
     IpSaddr,
     /// IPv4 destination.
     IpDaddr,
+    /// IPv6 source, 16 bytes.
+    Ip6Saddr,
+    /// IPv6 destination, 16 bytes.
+    Ip6Daddr,
     /// Destination port.
     ThDport,
     /// Flags byte of a TCP header.

@@ -2,7 +2,12 @@
 //!
 //! Conditions use register 0 and up; each one may overwrite what an earlier one loaded.
 
+use std::net::IpAddr;
+
+use skep_types::{Ipv4Net, Ipv6Net};
+
 use super::{Chain, ChainKind, Expr, Field, Found, Hook, HookPoint, Load, Rule, Store, Verdict, if_name};
+use crate::version::Version;
 
 /// `IPPROTO_TCP`.
 pub const TCP: u8 = 6;
@@ -82,15 +87,20 @@ pub fn udp_to(port: u16) -> Vec<Expr> {
     join(vec![l4proto(UDP), dport(port)])
 }
 
-/// An IPv4 address inside a network.
+/// An address inside a network of the same family.
 #[must_use]
-pub fn in_net(load: Load, net: skep_types::Ipv4Net) -> Vec<Expr> {
-    let value = net.network().addr.octets().to_vec();
-    vec![
-        Expr::Load(load, 0),
-        Expr::And { reg: 0, mask: net.mask().to_be_bytes().to_vec() },
-        Expr::Cmp { reg: 0, negate: false, value },
-    ]
+pub fn in_net(load: Load, net: skep_types::IpNet) -> Vec<Expr> {
+    let (mask, value) = match net.addr {
+        IpAddr::V4(addr) => {
+            let net = Ipv4Net::new(addr, net.prefix);
+            (net.mask().to_be_bytes().to_vec(), net.network().addr.octets().to_vec())
+        }
+        IpAddr::V6(addr) => {
+            let net = Ipv6Net::new(addr, net.prefix);
+            (net.mask().to_be_bytes().to_vec(), net.network().addr.octets().to_vec())
+        }
+    };
+    vec![Expr::Load(load, 0), Expr::And { reg: 0, mask }, Expr::Cmp { reg: 0, negate: false, value }]
 }
 
 /// Any of these bits is set in a 32-bit load (or none, when `negate`).
@@ -157,8 +167,12 @@ pub fn map(set: &str) -> Vec<Expr> {
 
 /// Changes the destination to the address (and the port after it) found by [`map`].
 #[must_use]
-pub fn dnat(with_port: bool) -> Vec<Expr> {
-    vec![Expr::Dnat { addr: 8, port: with_port.then_some(9) }]
+pub fn dnat(version: Version, with_port: bool) -> Vec<Expr> {
+    let behind = match version {
+        Version::V4 => 9,
+        Version::V6 => 12,
+    };
+    vec![Expr::Dnat { addr: 8, port: with_port.then_some(behind) }]
 }
 
 /// Stores what [`map`] found.

@@ -1,14 +1,15 @@
 //! Elements of sets in words, for people who look at a table.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Datum, Family, Field, Set, SetData, Verdict};
 
-/// `ip` or `netdev`.
+/// `ip`, `ip6` or `netdev`.
 #[must_use]
 pub fn family(family: Family) -> &'static str {
     match family {
         Family::Ip => "ip",
+        Family::Ip6 => "ip6",
         Family::Netdev => "netdev",
     }
 }
@@ -17,6 +18,7 @@ fn field(kind: Field, bytes: &[u8]) -> String {
     let hex = || bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     match (kind, bytes) {
         (Field::Ipv4, [a, b, c, d]) => Ipv4Addr::new(*a, *b, *c, *d).to_string(),
+        (Field::Ipv6, bytes) => <[u8; 16]>::try_from(bytes).map_or_else(|_| hex(), |b| Ipv6Addr::from(b).to_string()),
         (Field::Ether, [a, b, c, d, e, f]) => crate::Mac([*a, *b, *c, *d, *e, *f]).to_string(),
         (Field::Proto, [6]) => "tcp".to_owned(),
         (Field::Proto, [17]) => "udp".to_owned(),
@@ -66,6 +68,8 @@ mod tests {
         let raw = bytes(&[&[10, 0, 1, 2], &[6], &80u16.to_be_bytes(), &3u32.to_ne_bytes()]);
         assert_eq!(key(&fields, &raw), "10.0.1.2 . tcp . 80 . 3");
         assert_eq!(key(&[Field::IfName], &super::super::if_name("eth0")), "eth0");
+        let raw = bytes(&[&Ipv6Addr::LOCALHOST.octets(), &[17], &53u16.to_be_bytes()]);
+        assert_eq!(key(&[Field::Ipv6, Field::Proto, Field::Port], &raw), "::1 . udp . 53");
         assert_eq!(key(&fields, &[1]), " .  .  . ");
         let set = Set::new(&[Field::Mark], SetData::Verdict);
         assert_eq!(value(&set, &Datum::Verdict(Verdict::Goto("n2".to_owned()))), "goto n2");

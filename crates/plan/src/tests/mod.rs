@@ -67,16 +67,7 @@ impl World {
             subnet_size: 24,
             data_path_port: 4789,
         };
-        let spec = NetworkSpec {
-            name: "ingress".into(),
-            labels: Labels::new(),
-            subnet: None,
-            gateway: None,
-            internal: false,
-            attachable: false,
-            ingress: true,
-            options: BTreeMap::new(),
-        };
+        let spec = NetworkSpec { name: "ingress".into(), ingress: true, ..NetworkSpec::default() };
         let ingress = Network {
             id: NetworkId(1),
             meta: Meta::default(),
@@ -84,6 +75,7 @@ impl World {
             subnet: net("10.0.0.0/24"),
             gateway: "10.0.0.1".parse().unwrap(),
             vni: 4096,
+            v6: None,
         };
         w.write(vec![Op::PutCluster(Box::new(cluster)), Op::PutNetwork(Box::new(ingress))]);
         for id in 1..=nodes {

@@ -131,6 +131,18 @@ fn subnets_and_constraints() {
     let pools = [net("10.0.0.0/24"), net("172.30.0.0/16")];
     assert_eq!(allocate::subnet(&w.store, &pools, 24).unwrap(), net("172.30.0.0/24"));
     assert_eq!(allocate::vni(&w.store), Ok(4097));
+    let first = allocate::subnet6(&w.store, ClusterId(7)).unwrap();
+    assert_eq!((first.prefix, first.addr.octets()[0]), (64, 0xfd));
+    assert_ne!(allocate::subnet6(&w.store, ClusterId(7 << 100)).unwrap(), first, "each swarm has a range of its own");
+    let of = |subnet6: Option<&str>, gateway6: Option<&str>| {
+        let subnet6 = subnet6.map(|s| s.parse().unwrap());
+        let spec = NetworkSpec { subnet6, gateway6: gateway6.map(|g| g.parse().unwrap()), ..NetworkSpec::default() };
+        allocate::side6(&w.store, ClusterId(7), &spec, net("10.9.0.0/24"))
+    };
+    assert_eq!(of(None, None).unwrap().subnet, first);
+    assert_eq!(of(Some("fd00::5/120"), None).unwrap().gateway.to_string(), "fd00::1");
+    assert!(of(Some("fd00::/121"), None).unwrap_err().contains("is too small"));
+    assert!(of(Some("fd00::/64"), Some("fd00:0:0:1::1")).unwrap_err().contains("no matching subnet for gateway"));
     for (text, err) in [
         ("node.role=manager", "constraint expected one operator from ==, !="),
         ("node..role ü==x", "key 'node..role ü' is invalid"),
@@ -148,7 +160,7 @@ fn what_a_node_holds_for_its_own_containers_is_released_when_it_was_down_for_a_d
     let subnet = "10.7.0.0/24".parse().unwrap();
     let (spec, meta) = (w.store.ingress().unwrap().spec.clone(), Meta::default());
     let spec = NetworkSpec { name: "open".into(), ingress: false, attachable: true, ..spec };
-    let network = Network { id: NetworkId(70), meta, spec, subnet, gateway: "10.7.0.1".parse().unwrap(), vni: 4100 };
+    let network = Network { id: NetworkId(70), meta, spec, subnet, gateway: "10.7.0.1".parse().unwrap(), vni: 4100, v6: None };
     w.write(vec![Op::PutNetwork(Box::new(network))]);
     let addr = "10.7.0.2/24".parse().unwrap();
     let held = Held { container: "c".repeat(64), network: NetworkId(70), addr, names: vec!["c".into()] };

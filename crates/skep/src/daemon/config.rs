@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde::Deserialize;
 use serde_json::Value;
+use skep_types::Ipv6Net;
 use skep_types::spec::GenericResource;
 
 /// The daemon cannot run with this configuration.
@@ -89,7 +90,7 @@ struct Flags {
     /// Rules are always kept, by nftables.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     iptables: Option<String>,
-    /// As --iptables; IPv6 comes with the data plane.
+    /// As --iptables.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     ip6tables: Option<String>,
     /// Forwarding is always on.
@@ -116,6 +117,12 @@ struct Flags {
     /// Containers on the default bridge reach one another.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     icc: Option<bool>,
+    /// The default bridge has IPv6, too.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    ipv6: Option<bool>,
+    /// Subnet of IPv6 of the default bridge.
+    #[arg(long)]
+    fixed_cidr_v6: Option<String>,
     /// Not built: TCP is not served yet.
     #[arg(long)]
     tls: bool,
@@ -146,6 +153,8 @@ struct File {
     storage_driver: Option<String>,
     mtu: Option<u32>,
     icc: Option<bool>,
+    ipv6: Option<bool>,
+    fixed_cidr_v6: Option<String>,
     /// What is left: taken with a note, refused, or unknown.
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
@@ -170,17 +179,22 @@ pub(crate) struct Config {
     pub(crate) log_opts: BTreeMap<String, String>,
     pub(crate) mtu: u32,
     pub(crate) icc: bool,
+    /// The default bridge has IPv6 …
+    pub(crate) ipv6: bool,
+    /// … in this subnet.
+    pub(crate) fixed_cidr6: Option<Ipv6Net>,
     /// What was taken without an effect.
     pub(crate) notes: Vec<String>,
 }
 
 /// Keys of `daemon.json` that Skep has no need of.
-const NEEDLESS: [&str; 14] = [
+const NEEDLESS: [&str; 15] = [
     "containerd",
     "containerd-namespace",
     "containerd-plugin-namespace",
     "experimental",
     "features",
+    "ip6tables",
     "ip-forward",
     "ip-masq",
     "iptables",
@@ -192,7 +206,7 @@ const NEEDLESS: [&str; 14] = [
     "userland-proxy-path",
 ];
 /// Keys that dockerd knows and that would change behaviour.
-const UNBUILT: [&str; 36] = [
+const UNBUILT: [&str; 34] = [
     "add-runtime",
     "allow-nondistributable-artifacts",
     "api-cors-header",
@@ -220,8 +234,6 @@ const UNBUILT: [&str; 36] = [
     "host-gateway-ip",
     "init",
     "ip",
-    "ip6tables",
-    "ipv6",
     "metrics-addr",
     "runtimes",
     "seccomp-profile",
@@ -326,7 +338,7 @@ fn merge(flags: Flags, file: File) -> Result<Config, ConfigError> {
     let mut notes = Vec::new();
     let mut unknown = Vec::new();
     for (key, value) in &file.rest {
-        let off = value == &Value::Bool(false) && matches!(key.as_str(), "iptables" | "ip-masq" | "ip-forward");
+        let off = value == &Value::Bool(false) && matches!(key.as_str(), "iptables" | "ip6tables" | "ip-masq" | "ip-forward");
         if UNBUILT.contains(&key.as_str()) || off {
             return Err(unusable(&flags, format!("{key} = {value} is not built yet in Skep")));
         } else if NEEDLESS.contains(&key.as_str()) {
@@ -343,7 +355,7 @@ fn merge(flags: Flags, file: File) -> Result<Config, ConfigError> {
         ("--iptables", &flags.iptables, Some("publishing ports without rules")),
         ("--ip-masq", &flags.ip_masq, Some("networks without masquerading")),
         ("--ip-forward", &flags.ip_forward, Some("a host that does not forward")),
-        ("--ip6tables", &flags.ip6tables, None),
+        ("--ip6tables", &flags.ip6tables, Some("networks of IPv6 without rules")),
         ("--userland-proxy", &flags.userland_proxy, None),
         ("--live-restore", &flags.live_restore, None),
     ] {
@@ -410,6 +422,9 @@ fn merge(flags: Flags, file: File) -> Result<Config, ConfigError> {
     }
     let labels = one("labels", many(flags.label), file.labels)?.unwrap_or_default();
     pairs(labels.clone(), "--label")?;
+    let cidr = one("fixed-cidr-v6", flags.fixed_cidr_v6, file.fixed_cidr_v6)?;
+    let cidr =
+        cidr.map(|text| text.parse::<Ipv6Net>().map_err(|e| ConfigError(format!("--fixed-cidr-v6: {e}")))).transpose()?;
     let generic = one("node-generic-resources", many(flags.node_generic_resource), file.node_generic_resources)?;
     Ok(Config {
         generic: generic_resources(generic.unwrap_or_default())?,
@@ -428,6 +443,8 @@ fn merge(flags: Flags, file: File) -> Result<Config, ConfigError> {
         log_opts,
         mtu: one("mtu", flags.mtu, file.mtu)?.unwrap_or(1500),
         icc: one("icc", flags.icc, file.icc)?.unwrap_or(true),
+        ipv6: one("ipv6", flags.ipv6, file.ipv6)?.unwrap_or(false),
+        fixed_cidr6: cidr,
         notes,
     })
 }

@@ -1,6 +1,7 @@
 //! The agent's [`Executor`] over the engine: a task is a container with Docker's swarm labels.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ const NETWORK_POLL: Duration = Duration::from_millis(20);
 const LOG_POLL: Duration = Duration::from_millis(100);
 /// Records that are read ahead.
 const LOG_QUEUE: usize = 64;
+/// Addresses of its own that a host tells of; each is in all other hosts' tables.
+const MOST_ADDRESSES: usize = 16;
 /// The drivers that the engine has.
 const DRIVERS: [(&str, &str); 7] = [
     ("Log", "json-file"),
@@ -230,13 +233,14 @@ impl EngineExecutor {
                 address: Some(n.addr.addr),
                 aliases: n.aliases.clone(),
                 assigned: true,
+                address6: None,
             })
             .collect();
         let ingress_address = assignment.networks.iter().find(|n| n.ingress).map(|n| n.addr.addr);
         let host_ports = assignment.ports.iter().filter(|p| p.mode == PublishMode::Host).map(|p| PortMap {
             protocol: p.protocol,
             container_port: p.target,
-            host_ip: p.host_ip,
+            host_ip: p.host_ip.map(IpAddr::from),
             host_port: p.published,
             host_port_end: 0,
         });
@@ -309,15 +313,17 @@ fn status(info: &ContainerInfo) -> ContainerStatus {
 }
 
 fn started(info: &ContainerInfo) -> Started {
-    let port = |p: &PortMap| PortConfig {
-        name: String::new(),
-        protocol: p.protocol,
-        target: p.container_port,
-        published: p.host_port,
-        mode: PublishMode::Host,
-        host_ip: p.host_ip,
+    // That of IPv6 goes with the one of IPv4.
+    let port = |p: &PortMap| {
+        let host_ip = match p.host_ip {
+            Some(IpAddr::V6(_)) => return None,
+            Some(IpAddr::V4(ip)) => Some(ip),
+            None => None,
+        };
+        let (protocol, target, published) = (p.protocol, p.container_port, p.host_port);
+        Some(PortConfig { name: String::new(), protocol, target, published, mode: PublishMode::Host, host_ip })
     };
-    Started { container: status(info), ports: info.ports.iter().map(port).collect() }
+    Started { container: status(info), ports: info.ports.iter().filter_map(port).collect() }
 }
 
 fn gone(task: TaskId) -> ExecError {
@@ -345,6 +351,7 @@ impl Executor for EngineExecutor {
             tls: None,
             certificate: None,
             wireguard: wireguard.ok(),
+            ipv6: self.engine.net.has_ipv6().then(|| skep_linux::runtime::addresses6(MOST_ADDRESSES)),
         }
     }
 

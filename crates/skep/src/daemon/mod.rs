@@ -169,6 +169,8 @@ async fn run(config: Config) -> Result<(), AnyError> {
     let mut net_config = NetConfig::new(config.data_root.clone());
     net_config.mtu = config.mtu;
     net_config.icc = config.icc;
+    net_config.ipv6 = config.ipv6;
+    net_config.fixed_cidr6 = config.fixed_cidr6;
     let net_host = LinuxNet::open(config.exec_root.join("netns"))?;
     let host = Arc::new(LinuxRuntime::new(&config.exec_root)?);
     let attachments = Arc::new(skep_agent::Attachments::default());

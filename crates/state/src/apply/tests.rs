@@ -6,9 +6,10 @@ use crate::Key;
 use proptest::prelude::*;
 use skep_types::control::StatusReport;
 use skep_types::file::*;
+use skep_types::net::V6Range;
 use skep_types::object::*;
 use skep_types::spec::*;
-use skep_types::{FileId, Ipv4Net, NetworkId, NodeId, ServiceId, TaskId};
+use skep_types::{FileId, Ipv4Net, Ipv6Net, NetworkId, NodeId, ServiceId, TaskId};
 use std::net::Ipv4Addr;
 
 fn service(id: u128, name: &str, port: u16) -> Service {
@@ -75,6 +76,25 @@ fn names_ports_addresses_have_one_owner() {
     // An ended task holds its address no longer.
     s.apply(6, &tx(vec![Op::PutTask(Box::new(task(1, 9, TaskState::Failed)))])).unwrap();
     s.apply(7, &tx(vec![second])).unwrap();
+}
+
+#[test]
+fn networks_share_no_addresses_of_either_family() {
+    let network = |id: u128, net: u8, net6: Option<&str>| {
+        let subnet = Ipv4Net::new(Ipv4Addr::new(10, 0, net, 0), 24);
+        let v6 = net6.map(|n| n.parse::<Ipv6Net>().unwrap()).map(|n| V6Range { subnet: n, gateway: n.nth(1).unwrap() });
+        let spec = NetworkSpec { name: format!("n{id}"), ..NetworkSpec::default() };
+        let (meta, gateway, id) = (Meta::default(), subnet.nth(1).unwrap(), NetworkId(id));
+        tx(vec![Op::PutNetwork(Box::new(Network { id, meta, spec, subnet, gateway, vni: 4096 + u32::from(net), v6 }))])
+    };
+    let mut s = Store::default();
+    s.apply(1, &network(1, 1, Some("fd00:1::/64"))).unwrap();
+    s.apply(2, &network(2, 2, None)).unwrap();
+    let refused = s.apply(3, &network(3, 3, Some("fd00:1::/56"))).unwrap_err();
+    assert!(matches!(refused, Refused::Subnet { owner: NetworkId(1) }), "{refused}");
+    s.apply(4, &network(3, 3, Some("fd00:2::/64"))).unwrap();
+    let both = s.network(NetworkId(3)).unwrap().both("10.0.3.9/24".parse().unwrap());
+    assert_eq!(both.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.3.9/24", "fd00:2::9/64"]);
 }
 
 /// The tables refuse what the allocator would avoid, on a change as on a creation, and within one service too.

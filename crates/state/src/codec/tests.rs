@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::{Dump, Refused};
-use skep_types::object::{Node, Service};
+use skep_types::net::V6Range;
+use skep_types::object::{Meta, Network, Node, Service};
 use skep_types::spec::{
-    Availability, EndpointSpec, Labels, PortConfig, Protocol, PublishMode, Role, ServiceMode, ServiceSpec, TaskSpec,
+    Availability, EndpointSpec, Labels, NetworkSpec, PortConfig, Protocol, PublishMode, Role, ServiceMode, ServiceSpec,
+    TaskSpec,
 };
-use skep_types::{NodeId, ServiceId, Time};
+use skep_types::{NetworkId, NodeId, ServiceId, Time};
 
 fn node() -> Node {
     Node::new(NodeId(1), Role::Worker, Availability::Active)
@@ -49,6 +51,29 @@ fn at<'a>(tree: &'a mut Value, path: &[&str]) -> &'a mut Value {
 fn grow(tree: &mut Value, path: &[&str], value: i64) {
     let Value::Map(map) = at(tree, path) else { panic!("{path:?} is no map") };
     map.push((Value::from("of_the_future"), Value::Map(vec![(Value::from("x"), Value::from(value))])));
+}
+
+/// The bytes of a network's creation as the version before IPv6 wrote them.
+#[test]
+fn a_network_of_the_version_before_has_one_family() {
+    let spec = NetworkSpec { name: "old".into(), ipv6: true, ..NetworkSpec::default() };
+    let subnet = "10.0.1.0/24".parse().unwrap();
+    let (id, meta, gateway) = (NetworkId(3), Meta::default(), "10.0.1.1".parse().unwrap());
+    let v6 = Some(V6Range { subnet: "fd00::/64".parse().unwrap(), gateway: "fd00::1".parse().unwrap() });
+    let op = Op::PutNetwork(Box::new(Network { id, meta, spec, subnet, gateway, vni: 4097, v6 }));
+    let mut t = tree(&encode(&Transaction::new(Time(5), vec![], vec![op])).unwrap()).unwrap();
+    let drop = |t: &mut Value, path: &[&str], names: &[&str]| {
+        let Value::Map(map) = at(t, path) else { panic!("{path:?} is no map") };
+        map.retain(|(k, _)| !names.contains(&k.as_str().unwrap()));
+    };
+    drop(&mut t, &["ops", "0", "PutNetwork"], &["v6"]);
+    drop(&mut t, &["ops", "0", "PutNetwork", "spec"], &["ipv6", "subnet6", "gateway6"]);
+    let (old, _) = decode::<Transaction>(&bytes(&t).unwrap()).unwrap();
+    let mut store = Store::default();
+    store.apply(1, &old).unwrap();
+    let network = store.network(NetworkId(3)).unwrap();
+    assert_eq!((network.v6, network.spec.ipv6, network.spec.subnet6), (None, false, None));
+    assert_eq!(network.both("10.0.1.2/24".parse().unwrap()).len(), 1);
 }
 
 /// What a newer version would write: a node, and a service with news at its root, in its task and in one of its ports.

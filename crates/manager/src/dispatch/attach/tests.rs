@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 use skep_types::NetworkId;
+use skep_types::net::V6Range;
 use skep_types::object::Meta;
 use skep_types::spec::{Availability, NetworkSpec, Role};
 
@@ -14,18 +15,10 @@ fn tables() -> Store {
     let mut store = Store::default();
     let network = |id: u8, name: &str, attachable| {
         let subnet = Ipv4Net::new(Ipv4Addr::new(10, 0, id, 0), 29);
-        let spec = NetworkSpec {
-            name: name.into(),
-            labels: Default::default(),
-            subnet: None,
-            gateway: None,
-            internal: false,
-            attachable,
-            ingress: false,
-            options: Default::default(),
-        };
+        let spec = NetworkSpec { name: name.into(), attachable, ..NetworkSpec::default() };
+        let v6 = attachable.then(|| V6Range { subnet: "fd00:5::/64".parse().unwrap(), gateway: "fd00:5::1".parse().unwrap() });
         let (meta, gateway, id) = (Meta::default(), subnet.nth(1).unwrap(), u128::from(id));
-        Op::PutNetwork(Box::new(Network { id: NetworkId(id), meta, spec, subnet, gateway, vni: 4096 + id as u32 }))
+        Op::PutNetwork(Box::new(Network { id: NetworkId(id), meta, spec, subnet, gateway, vni: 4096 + id as u32, v6 }))
     };
     let node = |n: u128| Op::PutNode(Box::new(Node::new(NodeId(n), Role::Worker, Availability::Active)));
     write(&mut store, vec![network(1, "open", true), network(2, "closed", false), node(1), node(2)]);
@@ -38,7 +31,7 @@ fn write(store: &mut Store, ops: Vec<Op>) {
 
 fn wanted(container: char, network: &str) -> Wanted {
     let container = container.to_string().repeat(64);
-    Wanted { names: vec![container[..4].to_owned()], container, network: network.into(), addr: None }
+    Wanted { names: vec![container[..4].to_owned()], container, network: network.into(), addr: None, addr6: None }
 }
 
 /// What a node is told, which is written.
@@ -107,6 +100,27 @@ fn each_refusal_is_its_own() {
         ]
     );
     assert_eq!(s.attached(NetworkId(1)).count(), 1);
+}
+
+#[test]
+fn an_address_of_ipv6_is_asked_for_by_the_one_that_it_is_beside() {
+    let mut s = tables();
+    let at = |c, six: &str| Wanted { addr6: Some(six.parse().unwrap()), ..wanted(c, "open") };
+    let both = |c, last, six: &str| Wanted { addr: Some(Ipv4Addr::new(10, 0, 1, last)), ..at(c, six) };
+    let all = vec![
+        at('a', "fd00:5::5"),
+        at('b', "fd00:5::5"),
+        at('c', "fd00:5::8"),
+        both('d', 3, "fd00:5::4"),
+        both('e', 4, "fd00:5::4"),
+    ];
+    let texts: Vec<String> = ask(&mut s, NODE, 1, all.clone()).into_iter().map(|g| g.unwrap_or_else(|e| e)).collect();
+    assert_eq!((texts[0].as_str(), texts[4].as_str()), ("10.0.1.5/29", "10.0.1.4/29"));
+    assert!(texts[1].ends_with("Address already in use: 10.0.1.5 on network open"), "{}", texts[1]);
+    assert!(texts[2].ends_with("fd00:5::8 belongs to no address of 10.0.1.0/29: those below fd00:5::7 do"), "{}", texts[2]);
+    assert!(texts[3].ends_with("fd00:5::4 belongs to 10.0.1.4 on this network, not to 10.0.1.3"), "{}", texts[3]);
+    // Asked again, it is what is there already.
+    assert_eq!(ask(&mut s, NODE, 2, all)[0].as_deref(), Ok("10.0.1.5/29"));
 }
 
 #[test]
