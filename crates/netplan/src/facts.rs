@@ -18,6 +18,9 @@ pub const VXLAN_OVERHEAD: u32 = 50;
 /// Bytes that WireGuard over IPv4 takes from each packet (outer IP 20, UDP 8, header 16, tag 16).
 pub const WIREGUARD_OVERHEAD: u32 = 60;
 
+/// Bytes of payload below which the kernel takes IPv6 from a link (RFC 8200, 5).
+pub const IPV6_MTU: u32 = 1280;
+
 /// This node inside its swarm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -117,6 +120,13 @@ pub struct Endpoint {
     pub gateway6: Option<Ipv6Addr>,
 }
 
+impl Endpoint {
+    /// Whether its packets are large enough for IPv6.
+    pub(crate) fn carries_ipv6(&self) -> bool {
+        self.mtu == 0 || self.mtu >= IPV6_MTU
+    }
+}
+
 /// A port of a container that the host answers on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
@@ -204,6 +214,14 @@ impl Member {
     }
 }
 
+impl Member {
+    /// How addresses of both families belong together on an overlay network that has both, unless its packets are too small here.
+    #[must_use]
+    pub fn pairing<'a>(&self, view: &'a OverlayView) -> Option<&'a Pairing> {
+        view.pairing.as_ref().filter(|_| self.overlay_mtu(view) >= IPV6_MTU)
+    }
+}
+
 impl Facts {
     /// The managers' view of an overlay network.
     #[must_use]
@@ -214,13 +232,14 @@ impl Facts {
     /// How addresses of both families belong together on an overlay network that has both here.
     #[must_use]
     pub fn pairing<'a>(&self, view: &'a OverlayView) -> Option<&'a Pairing> {
-        view.pairing.as_ref().filter(|_| self.ipv6)
+        self.member.as_ref().filter(|_| self.ipv6)?.pairing(view)
     }
 
     /// The same of the mesh.
     #[must_use]
     pub fn mesh_pairing(&self) -> Option<&Pairing> {
-        self.member.as_ref()?.plane.ingress.as_ref()?.pairing.as_ref().filter(|_| self.ipv6)
+        let member = self.member.as_ref().filter(|m| self.ipv6 && m.mtu.saturating_sub(VXLAN_OVERHEAD) >= IPV6_MTU)?;
+        member.plane.ingress.as_ref()?.pairing.as_ref()
     }
 
     /// An address in the mesh, in the form of a family.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use skep_types::{Ipv4Net, Ipv6Net};
 
-use crate::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, Parent, VXLAN_OVERHEAD};
+use crate::facts::{Attach, Bridge, Container, Endpoint, Facts, IPV6_MTU, Member, Parent, VXLAN_OVERHEAD};
 use crate::state::{Address, FdbEntry, Link, LinkKind, Mac, NetnsState, PortMode, Route, Rule, Selector};
 use crate::version::Version;
 
@@ -89,7 +89,7 @@ fn add_bridge(facts: &Facts, bridge: &Bridge, state: &mut NetnsState) {
     state.addresses.insert(Address { dev: link.clone(), net: bridge.net.into() });
     // nobody on it tells this host its routes
     state.sysctls.insert(format!("net/ipv6/conf/{link}/accept_ra"), "0".to_owned());
-    if let Some(net) = bridge.net6.filter(|_| facts.ipv6) {
+    if let Some(net) = bridge.net6.filter(|_| facts.ipv6 && bridge.mtu >= IPV6_MTU) {
         add_ipv6(link, net, state);
     }
     // lets 127.0.0.1:PORT of the host be sent to a container; others' 127.0.0.0/8 is dropped in chain `raw`

@@ -32,7 +32,7 @@ pub fn sandbox(facts: &Facts, container: &Container) -> NetnsState {
             }
         };
         default(Version::V4, endpoint.gateway.map(IpAddr::from));
-        if let Some(net) = endpoint.net6.filter(|_| facts.ipv6) {
+        if let Some(net) = endpoint.net6.filter(|_| facts.ipv6 && endpoint.carries_ipv6()) {
             default(Version::V6, endpoint.gateway6.map(IpAddr::from));
             state.addresses.insert(Address { dev: dev.clone(), net: net.into() });
             state.sysctls.insert(format!("net/ipv6/conf/{dev}/disable_ipv6"), "0".to_owned());
@@ -88,7 +88,7 @@ fn table(facts: &Facts, container: &Container, version: Version) -> Table {
     let overlays: BTreeSet<&str> = container
         .endpoints
         .iter()
-        .filter(|e| version == Version::V4 || (facts.ipv6 && e.net6.is_some()))
+        .filter(|e| version == Version::V4 || (facts.ipv6 && e.net6.is_some() && e.carries_ipv6()))
         .filter_map(|e| match &e.attach {
             Attach::Overlay(id) => Some(id.as_str()),
             Attach::Bridge(_) | Attach::Link(..) => None,

@@ -70,6 +70,7 @@ fn a_service_is_found_balanced_and_published_by_both_families() {
         .fails("Pool overlaps with other one on this address space");
     m("network create -d overlay --subnet fd00:78::/64 four").fails("the network has no IPv6: create it with --ipv6");
     m("network create -d overlay --ipv6 --subnet 10.78.0.0/24 --subnet fd00:78::/121 small").fails("is too small");
+    m("network create -d overlay --ipv6 --opt com.docker.network.driver.mtu=1300 thin").fails("it needs 1330 bytes at least");
 
     let _ = m("service create -d --name web --replicas 3 -p 8080:8000 --network dual whoami:1.0").ok();
     bed.await_running("manager", "web", 3, LONG);
@@ -204,6 +205,7 @@ fn bridges_of_one_host_have_both_families() {
     assert_eq!(ports, BTreeSet::from(lines));
     let format = "{{with .NetworkSettings.Networks.dual}}{{.GlobalIPv6Address}} {{.IPv6Gateway}}{{end}}";
     assert_eq!(bed.docker("manager", &["inspect", "--format", format, "web"]).ok(), "fd00:88::9 fd00:88::5");
+    m("network create --ipv6 --opt com.docker.network.driver.mtu=1200 thin").fails("it needs 1280 bytes at least");
     let on_it = m("network inspect --format {{range.Containers}}{{.IPv6Address}}{{end}} dual").ok();
     assert_eq!(on_it, "fd00:88::9/64");
 

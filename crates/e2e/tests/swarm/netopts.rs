@@ -178,6 +178,9 @@ fn the_ingress_network_is_replaced() {
     assert!(status == 400 && text.contains("ingress network cannot be attachable"), "{status} {text}");
     let _ = m("network create -d overlay --ingress --subnet 10.77.0.0/16 --gateway 10.77.0.2 mine").ok();
     assert_eq!(m("network inspect --format {{.Ingress}} mine").ok(), "true");
+    // It has both families, as each has.
+    let subnets = m("network inspect --format {{range.IPAM.Config}}{{.Subnet}},{{end}} mine").ok();
+    let six = subnets.split(',').find_map(|s| s.strip_suffix("::/64")).unwrap_or_else(|| panic!("{subnets}")).to_owned() + "::";
     let _ = m("service create -d --name second --replicas 3 -p 8080:8000 ws:1.0").ok();
     bed.await_running("manager", "second", 3, LONG);
     for host in ALL {
@@ -186,8 +189,10 @@ fn the_ingress_network_is_replaced() {
         wait("the new mesh alone", SOON, || {
             let all = tables::dump(&bed, host)?["Spaces"][0]["Neighbours"].clone();
             let meshed: Vec<String> = all.as_object().into_iter().flatten().map(|(k, _)| k.clone()).collect();
-            let meshed: Vec<&String> = meshed.iter().filter(|k| k.ends_with(" sking") && !k.starts_with("169.254.")).collect();
-            that(meshed.len() >= 4 && meshed.iter().all(|k| k.starts_with("10.77.")), format!("{meshed:?}"))
+            let stands_for_none = |k: &String| k.starts_with("169.254.") || k.starts_with("fe80:");
+            let meshed: Vec<&String> = meshed.iter().filter(|k| k.ends_with(" sking") && !stands_for_none(k)).collect();
+            let new = |k: &&String| k.starts_with("10.77.") || k.starts_with(&six);
+            that(meshed.len() >= 8 && meshed.iter().all(new), format!("{meshed:?}"))
         });
     }
     tables::await_equal(&bed, &ALL, "manager", LONG);

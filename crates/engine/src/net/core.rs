@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use skep_netplan::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, Published};
+use skep_netplan::facts::{Attach, Bridge, Container, Endpoint, Facts, IPV6_MTU, Member, Published};
 use skep_netplan::state::{ChildKind, IpvlanMode};
 use skep_netplan::{NetnsState, Ns};
 use skep_types::dataplane::DataPlane;
@@ -160,6 +160,11 @@ impl Core {
         let subnet = spec.subnet6.unwrap_or_else(|| ipam::unique_local(id)).network();
         if self.networks.values().filter_map(|n| n.v6).any(|other| other.subnet.overlaps(&subnet)) {
             return Err(NetError::Overlaps);
+        }
+        if let Some(mtu) = options::mtu(&spec.options).filter(|mtu| *mtu < IPV6_MTU) {
+            return Err(NetError::Invalid(format!(
+                "invalid MTU {mtu} of a network with IPv6: it needs {IPV6_MTU} bytes at least"
+            )));
         }
         if subnet.prefix > 126 {
             return Err(NetError::Invalid(format!("invalid subnet {subnet}: too small")));

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use skep_types::dataplane::OverlayView;
+use skep_types::net::Pairing;
 
 use super::core::{Core, GWBRIDGE};
 use super::{Sandbox, SandboxEndpoint};
@@ -37,7 +38,8 @@ impl Core {
             .filter(|_| endpoint.is_overlay())
             .and_then(|m| m.plane.networks.iter().find(|n| n.id.to_string() == endpoint.network_id));
         if let Some(view) = view {
-            swarm_names(view, self.ipv6, &mut names);
+            let pairing = self.member.as_ref().filter(|_| self.ipv6).and_then(|m| m.pairing(view));
+            swarm_names(view, pairing, &mut names);
         }
         // A task's alias is its service's name or alias, which the managers' word answers for all of its tasks.
         let services = view.map(|v| v.services.as_slice()).unwrap_or_default();
@@ -70,8 +72,7 @@ impl Core {
     }
 }
 
-fn swarm_names(view: &OverlayView, ipv6: bool, names: &mut NetNames) {
-    let pairing = view.pairing.filter(|_| ipv6);
+fn swarm_names(view: &OverlayView, pairing: Option<&Pairing>, names: &mut NetNames) {
     let both = |addr: Ipv4Addr| {
         let six = pairing.and_then(|p| p.six(addr)).map(IpAddr::from);
         [IpAddr::from(addr)].into_iter().chain(six)

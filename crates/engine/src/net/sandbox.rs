@@ -193,7 +193,7 @@ impl Core {
         endpoint.network_id = view.id.to_string();
         endpoint.network_name.clone_from(&view.name);
         endpoint.gateway = Some(view.gateway);
-        let pairing = view.pairing.filter(|_| self.ipv6);
+        let pairing = member.pairing(view).filter(|_| self.ipv6);
         endpoint.net6 = pairing.and_then(|p| Some(Ipv6Net::new(p.six(address)?, p.v6.subnet.prefix)));
         endpoint.gateway6 = pairing.map(|p| p.v6.gateway);
         if let Some(other) = wanted.address6.filter(|a| endpoint.net6.is_none_or(|n| n.addr != *a)) {

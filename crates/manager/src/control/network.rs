@@ -12,6 +12,13 @@ use super::service::No;
 use crate::error::{invalid, rpc};
 use crate::shared::Shared;
 
+/// Option of a network: the payload size of the underlay that it reckons with.
+const MTU: &str = "com.docker.network.driver.mtu";
+/// What IPv6 needs of that: 1280 bytes and 50 for VXLAN, …
+const LEAST: u32 = 1330;
+/// … and what WireGuard takes.
+const TUNNEL: u32 = 60;
+
 pub(crate) async fn create(s: &Shared, spec: &NetworkSpec) -> Result<ControlResponse, ControlError> {
     let id = NetworkId(s.clock.new_id());
     s.decide(|store| -> Result<_, No> {
@@ -44,6 +51,11 @@ pub(crate) async fn create(s: &Shared, spec: &NetworkSpec) -> Result<ControlResp
         let spec = NetworkSpec { ipv6: spec.ipv6 || spec.ingress, ..spec.clone() };
         if let Some(net) = spec.subnet6.filter(|_| !spec.ipv6) {
             return Err(invalid(format!("invalid subnet {net}: the network has no IPv6: create it with --ipv6")).into());
+        }
+        let least = LEAST + if spec.is_encrypted() { TUNNEL } else { 0 };
+        let mtu = spec.options.get(MTU).and_then(|v| v.parse::<u32>().ok());
+        if let Some(mtu) = mtu.filter(|mtu| *mtu < least && spec.ipv6 && !spec.ingress) {
+            return Err(invalid(format!("invalid MTU {mtu} of a network with IPv6: it needs {least} bytes at least")).into());
         }
         let v6 = match spec.ipv6 {
             true => Some(allocate::side6(store, c.id, &spec, subnet).map_err(invalid)?),

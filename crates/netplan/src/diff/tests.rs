@@ -284,6 +284,27 @@ fn both_families_lead_to_the_same_tasks() {
 }
 
 #[test]
+fn links_that_are_too_small_for_ipv6_have_none() {
+    let mut g = Gen(13);
+    let facts = std::iter::repeat_with(|| facts(&mut g));
+    let mut facts =
+        facts.into_iter().find(|f| f.mesh_pairing().is_some() && f.containers.iter().any(|c| c.endpoints[0].net6.is_some()));
+    let mut facts = facts.take().expect("one in a few");
+    let six =
+        |facts: &Facts| states(facts).iter().map(|s| s.addresses.iter().filter(|a| a.net.addr.is_ipv6()).count()).collect();
+    let before: Vec<usize> = six(&facts);
+    assert!(before[0] > 0 && before[2] > 0);
+    facts.bridges.iter_mut().for_each(|b| b.mtu = 1279);
+    facts.containers.iter_mut().flat_map(|c| &mut c.endpoints).for_each(|e| e.mtu = 1279);
+    if let Some(member) = &mut facts.member {
+        member.mtu = 1329;
+    }
+    let after: Vec<usize> = six(&facts);
+    assert_eq!(after, [0, 0, 0]);
+    assert!(states(&facts).iter().all(|s| !s.neighbours.keys().any(|k| k.1.is_ipv6())));
+}
+
+#[test]
 fn what_is_in_a_shared_table_is_never_touched() {
     let mut g = Gen(1);
     let facts = std::iter::repeat_with(|| facts(&mut g)).find(|f| !f.bridges.is_empty());
