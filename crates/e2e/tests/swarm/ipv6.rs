@@ -188,6 +188,44 @@ fn a_program_that_listens_on_ipv4_alone_refuses_at_once() {
 }
 
 #[test]
+fn an_encrypted_network_of_both_families_is_joined_and_left_live() {
+    needs!();
+    let bed = Bed::swarm(131, 2, 1);
+    load(&bed);
+    let m = |args: &str| bed.d("manager", args);
+    let w = |args: &str| bed.d("worker1", args);
+    let _ =
+        m("network create -d overlay --ipv6 --attachable --opt encrypted --subnet 10.79.0.0/24 --subnet fd00:79::/64 sealed")
+            .ok();
+    let _ = m("run -d --name one --network sealed busybox:1.28 sleep 100000").ok();
+    let _ = w("run -d --name two busybox:1.28 sleep 100000").ok();
+    let _ = w("network connect --ip6 fd00:79::c8 --alias other sealed two").ok();
+    let format = "{{with .NetworkSettings.Networks.sealed}}{{.IPAddress}} {{.GlobalIPv6Address}}{{end}}";
+    assert_eq!(bed.docker("worker1", &["inspect", "--format", format, "two"]).ok(), "10.79.0.200 fd00:79::c8");
+    let taken = m("run -d --network sealed --ip6 fd00:79::c8 busybox:1.28 true");
+    assert!(taken.err.contains("Address already in use: 10.79.0.200 on network sealed"), "{}", taken.err);
+    let far = m("run -d --network sealed --ip6 fd00:79::1:0 busybox:1.28 true");
+    assert!(far.err.contains("fd00:79::1:0 belongs to no address of 10.79.0.0/24"), "{}", far.err);
+    // Whole packets and such that must be taken apart, both ways.
+    for (host, from, to) in [("worker1", "two", "one"), ("manager", "one", "other"), ("manager", "one", "fd00:79::c8")] {
+        for size in [56, 4000] {
+            wait(&format!("{to} to answer {from} with {size} bytes"), SOON, || {
+                let ping = bed.d(host, &format!("exec {from} ping -6 -c 1 -W 2 -s {size} {to}"));
+                that(ping.code == 0, format!("{}{}", ping.out, ping.err))
+            });
+        }
+    }
+    let _ = w("network disconnect sealed two").ok();
+    assert!(!w("exec two ip -6 addr").ok().contains("fd00:79::"), "it has left");
+    wait("its name to be gone", SOON, || that(m("exec one nslookup -type=aaaa other").code != 0, "it is still there"));
+    // A bridge of the host in its place.
+    let _ = w("network create --ipv6 --subnet fd00:80::/64 near").ok();
+    let _ = w("network connect --ip6 fd00:80::5 near two").ok();
+    assert!(w("exec two ip -6 addr").ok().contains("fd00:80::5/64"));
+    assert!(w("exec two ip -6 route").ok().contains("default via fd00:80::1"), "the first way out by IPv6");
+}
+
+#[test]
 fn bridges_of_one_host_have_both_families() {
     needs!();
     let flags = ["--ipv6".to_owned(), "--fixed-cidr-v6=fd00:99::/64".to_owned()];

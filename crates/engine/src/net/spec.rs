@@ -312,3 +312,38 @@ impl Sandbox {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use skep_types::dataplane::DataPlane;
+
+    use super::*;
+
+    /// A container's record and the managers' word as the version before IPv6 kept them.
+    #[test]
+    fn what_the_version_before_kept_has_one_family() {
+        let sandbox = r#"{
+            "request": {"container_id": "c", "name": "web", "hostname": "c", "networks": [{"network": "n", "address": "10.0.1.2"}],
+                "ports": [{"protocol": "Tcp", "host_ip": "0.0.0.0", "host_port": 80, "container_port": 8000}],
+                "dns": {"servers": ["192.0.2.1"]}},
+            "netns": "/run/skep/netns/ct-c",
+            "endpoints": [{"network_id": "n", "network_name": "net", "endpoint_id": "e", "ifname": "eth0", "veth": "v0c",
+                "bridge": "br-n", "mac": [2, 66, 10, 0, 1, 2], "address": "10.0.1.2", "prefix": 24, "gateway": "10.0.1.1",
+                "default_route": true, "mtu": 1500}],
+            "ports": [{"protocol": "Tcp", "host_ip": "0.0.0.0", "host_port": 80, "container_port": 8000}]
+        }"#;
+        let read: Sandbox = serde_json::from_str(sandbox).expect("readable");
+        assert_eq!((read.outside6(), read.endpoints[0].net6), (None, None));
+        assert_eq!((read.ports[0].host_ip, read.ports[0].both), (Ipv4Addr::UNSPECIFIED.into(), false));
+        assert_eq!(read.endpoints[0].addresses().collect::<Vec<_>>(), [IpAddr::from([10, 0, 1, 2])]);
+        let network = r#"{"id": "n", "name": "net", "driver": "bridge", "created": 1, "subnet": {"addr": "10.0.1.0", "prefix": 24},
+            "gateway": "10.0.1.1", "link": "br-n", "spec": {"name": "net"}}"#;
+        let read: LocalNetwork = serde_json::from_str(network).expect("readable");
+        assert_eq!((read.v6, read.spec.ipv6), (None, false));
+        let plane = r#"{"ingress_addr": "10.0.0.2", "data_path_port": 4789,
+            "peers": [{"node": "1111111111111111111111111", "addr": "192.0.2.2", "ingress_addr": "10.0.0.3"}], "networks": [],
+            "ingress": {"vni": 4096, "subnet": {"addr": "10.0.0.0", "prefix": 24}, "ports": []}}"#;
+        let read: DataPlane = serde_json::from_str(plane).expect("readable");
+        assert_eq!((&read.peers[0].ipv6, read.ingress.and_then(|view| view.pairing)), (&None, None));
+    }
+}
