@@ -167,7 +167,7 @@ fn features(l: &Looked, out: &mut Out) {
     }
     if !l.features.ipv6 {
         let so = "containers here have addresses of IPv4 alone, and published ports are answered by IPv4 alone";
-        out.add(Level::Note, "kernel", lacks("IPv6", so));
+        out.add(Level::Note, "kernel", lacks("IPv6, or nftables for it", so));
     }
     if l.features == (Features { egress: true, vxlan: true, wireguard: true, sctp: true, ipv6: true }) {
         out.add(Level::Good, "kernel", "the kernel has all features that are used");

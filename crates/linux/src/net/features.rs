@@ -5,7 +5,8 @@ use std::io;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::SockProtocol;
 use skep_netplan::doctor::{Features, Place, Stranger};
-use skep_netplan::nft::{ChainKind, Family, Hook, HookPoint, NftOp};
+use skep_netplan::nft::rule::{self, join, to_local};
+use skep_netplan::nft::{ChainKind, Expr, Family, Hook, HookPoint, NftOp};
 use skep_netplan::state::{Address, Link, LinkKind, PortMode};
 use skep_types::Ipv6Net;
 
@@ -50,16 +51,23 @@ fn link(kind: &str) -> io::Result<()> {
     socket.request(gone)
 }
 
-/// An address on the loopback device, and a table.
+/// An address on the loopback device, and a table with each expression whose module is of that family.
 fn ipv6() -> io::Result<()> {
-    let lo = LinkKind::Given;
-    let lo = Link { kind: lo, mtu: None, mac: None, master: None, mode: PortMode::Usual };
+    let lo = Link { kind: LinkKind::Given, mtu: None, mac: None, master: None, mode: PortMode::Usual };
     let mut socket = Socket::open(SockProtocol::NetlinkRoute)?;
     route::set(&mut socket, "lo", &lo)?;
     let net = Ipv6Net::unique_local(0, 0).into();
     route::address(&mut socket, &Address { dev: "lo".to_owned(), net }, true)?;
-    let hook = Hook { kind: ChainKind::Nat, point: HookPoint::Output, priority: 0, device: None };
-    let ops = [NftOp::NewTable { shared: false }, NftOp::NewChain("trial".to_owned(), Some(hook))];
+    let masquerade = vec![Expr::Masquerade];
+    let rules = [
+        (rule::base(ChainKind::Nat, HookPoint::Postrouting, 100, vec![masquerade]), "nat"),
+        (rule::base(ChainKind::Filter, HookPoint::Output, 0, vec![join(vec![to_local(), vec![Expr::RejectPort]])]), "filter"),
+    ];
+    let mut ops = vec![NftOp::NewTable { shared: false }];
+    for (chain, name) in rules {
+        ops.push(NftOp::NewChain(name.to_owned(), chain.hook));
+        ops.push(NftOp::Rules(name.to_owned(), chain.rules));
+    }
     nft::apply(&mut Socket::open(SockProtocol::NetlinkNetFilter)?, Family::Ip6, "trial", &ops)
 }
 
