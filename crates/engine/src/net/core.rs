@@ -288,8 +288,10 @@ impl Core {
 
     /// The way out of overlay networks, made when first needed.
     pub(super) fn gwbridge(&mut self) -> Result<LocalNetwork, NetError> {
-        // With IPv6 for what comes to published ports by it; that of a version before has none yet.
-        self.give_ipv6(GWBRIDGE, self.ipv6, None)?;
+        // With IPv6 for what comes to published ports by it; that of a version before has none yet, that of a user what he gave it.
+        if self.ipv6 && self.by_name(GWBRIDGE).is_some_and(|n| n.v6.is_none()) {
+            self.give_ipv6(GWBRIDGE, true, None)?;
+        }
         if let Some(network) = self.by_name(GWBRIDGE) {
             return Ok(network.clone());
         }

@@ -104,6 +104,15 @@ async fn bridges_have_ipv6_where_it_is_asked_for() {
     let drawn = host.manager().create_network(spec("drawn", None)).await.unwrap().v6.unwrap().subnet;
     assert_eq!((drawn.prefix, drawn.addr.octets()[0]), (64, 0xfd));
 
+    // The way out of overlay networks has it unasked, but keeps what a user gave it.
+    let own = host.manager().create_network(spec("docker_gwbridge", Some("fd00:7::/64"))).await.unwrap();
+    assert_eq!(host.manager().ensure_gwbridge().await.unwrap().v6, own.v6);
+    host.manager().remove_network("docker_gwbridge").await.unwrap();
+    let plain = LocalNetworkSpec { ipv6: false, ..spec("docker_gwbridge", None) };
+    assert_eq!(host.manager().create_network(plain).await.unwrap().v6, None);
+    assert_eq!(host.manager().ensure_gwbridge().await.unwrap().v6.unwrap().subnet.addr.octets()[0], 0xfd);
+    host.manager().remove_network("docker_gwbridge").await.unwrap();
+
     let port = |host_ip: &str, both, host_port| PortMap {
         protocol: Protocol::Tcp,
         host_ip: host_ip.parse().unwrap(),
