@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::{tables, that, wait, web};
 use skep_playground::Place;
 use skep_testkit::images;
@@ -228,13 +229,28 @@ fn an_encrypted_network_of_both_families_is_joined_and_left_live() {
 #[test]
 fn bridges_of_one_host_have_both_families() {
     needs!();
+    bridges_by(Client::Docker, 130);
+}
+
+#[test]
+fn bridges_of_one_host_have_both_families_by_skep() {
+    needs!();
+    bridges_by(Client::Skep, 132);
+}
+
+fn bridges_by(client: Client, number: u8) {
     let flags = ["--ipv6".to_owned(), "--fixed-cidr-v6=fd00:99::/64".to_owned()];
-    let bed = Bed::bare(130, 1, &flags);
+    let bed = Bed::bare(number, 1, &flags).by(client);
     load(&bed);
     let m = |args: &str| bed.d("manager", args);
     let _ = m("network create --ipv6 --subnet fd00:88::/64 --gateway fd00:88::5 dual").ok();
-    let shown = bed.docker("manager", &["network", "inspect", "--format", "{{json .IPAM.Config}}", "dual"]).ok();
-    assert!(shown.contains(r#""Subnet":"fd00:88::/64","Gateway":"fd00:88::5""#), "{shown}");
+    let shown = bed
+        .docker(
+            "manager",
+            &["network", "inspect", "--format", "{{range .IPAM.Config}}{{.Subnet}}|{{.Gateway}},{{end}}", "dual"],
+        )
+        .ok();
+    assert!(shown.contains(",fd00:88::/64|fd00:88::5,"), "{shown}");
     let _ =
         m("run -d --name web --network dual --ip6 fd00:88::9 -p 8080:8000 -p [::1]:8081:8000 -p 0.0.0.0:8082:8000 whoami:1.0")
             .ok();
