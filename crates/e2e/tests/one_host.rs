@@ -206,7 +206,7 @@ fn bad_input_is_refused_and_changes_nothing() {
         (&["run", "nosuch.invalid/image"], 125, "nosuch.invalid"),
         (&["run", "-p", "8080:81", "busybox", "true"], 125, "Bind for 0.0.0.0:8080 failed: port is already allocated"),
         (&["run", "--network", "nosuch", "busybox", "true"], 125, "network nosuch not found"),
-        (&["run", "--device", "/dev/null", "busybox", "true"], 125, "is not built yet"),
+        (&["run", "--gpus", "all", "busybox", "true"], 125, "is not built yet"),
         (
             &["run", "-u", "nobodyhere", "busybox", "true"],
             125,

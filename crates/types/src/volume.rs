@@ -36,7 +36,7 @@ pub fn read(options: &BTreeMap<String, String>) -> Result<Option<Filesystem>, St
         return Err("port not allowed in CIFS device URL, include 'port' in 'o='".to_owned());
     }
     if let Some(size) = get("size")
-        && size.trim_start_matches('0').trim_end_matches(|c: char| c.is_ascii_alphabetic()) != ""
+        && !size.trim_start_matches('0').trim_end_matches(|c: char| c.is_ascii_alphabetic()).is_empty()
     {
         return Err("quota size requested but no quota support".to_owned());
     }

@@ -21,6 +21,7 @@ fn a_container_has_the_devices_that_it_was_given() {
     assert_eq!(run("--device /dev/loop-control:/dev/made:rwm", &of("/dev/made")).ok(), "opened");
     assert_eq!(run("--device /dev/loop-control", "stat -c %t:%T /dev/loop-control").ok(), "a:ed");
     assert_eq!(run("--device /dev/loop-control:/srv/made", &of("/srv/made")).ok(), "opened");
+    assert_eq!(run("--privileged", &of("/dev/loop-control")).ok(), "opened");
     if std::path::Path::new("/sys/fs/cgroup/devices").exists() {
         let denied = run("--device /dev/loop-control:/dev/made:w", &of("/dev/made"));
         assert!(denied.code != 0 && denied.err.contains("Operation not permitted"), "{denied:?}");

@@ -30,8 +30,51 @@ pub(super) fn check(host: &HostConfig, facts: &HostFacts) -> Result<()> {
     Err(EngineError::new(Code::Unimplemented, text))
 }
 
+/// What containers have of their own, or must not see.
+const NEVER: [&str; 9] = [
+    "/dev/pts",
+    "/dev/shm",
+    "/dev/fd",
+    "/dev/mqueue",
+    "/dev/console",
+    "/dev/ptmx",
+    "/dev/.udev",
+    "/dev/.lxc",
+    "/dev/.lxd-mounts",
+];
+
+/// All devices of the host, for privileged containers; links to them are none.
+fn all(dir: &Path, depth: usize, out: &mut Vec<Device>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+        if NEVER.iter().any(|n| path == Path::new(n)) {
+            continue;
+        }
+        if kind.is_dir() && depth < MAX_DEPTH {
+            all(&path, depth + 1, out);
+        } else if kind.is_char_device() || kind.is_block_device() {
+            // One that goes while the others are looked at is none.
+            let _ = gather(&path, &path, "rwm", MAX_DEPTH, out);
+        }
+    }
+}
+
+/// The devices that a container gets.
+pub(super) fn of(host: &HostConfig) -> Result<Vec<Device>> {
+    let mut out = Vec::new();
+    if host.privileged {
+        all(Path::new("/dev"), 0, &mut out);
+    }
+    out.extend(find(&host.devices)?);
+    // What was named comes last and is meant; the runtime library makes each place once.
+    let mut seen = std::collections::BTreeSet::new();
+    out.reverse();
+    out.retain(|d| seen.insert(d.path.clone()));
+    Ok(out)
+}
+
 /// What `--device` names; a directory stands for all devices in it.
-pub(super) fn find(maps: &[DeviceMap]) -> Result<Vec<Device>> {
+fn find(maps: &[DeviceMap]) -> Result<Vec<Device>> {
     let mut out = Vec::new();
     for map in maps {
         let fail = |why: &dyn std::fmt::Display| {
@@ -102,6 +145,16 @@ mod tests {
             let text = format!("error gathering device information while adding custom device \"{path}\": {why}");
             assert_eq!(refused, text);
         }
+    }
+
+    #[test]
+    fn a_privileged_container_has_all_devices() {
+        let paths = |host: &HostConfig| of(host).expect("found").into_iter().map(|d| d.path).collect::<Vec<_>>();
+        let privileged = HostConfig { privileged: true, devices: vec![map("/dev/zero", "rwm")], ..HostConfig::default() };
+        let all = paths(&privileged);
+        assert!(["/dev/null", "/dev/zero", "/dev/x"].iter().all(|p| all.iter().any(|a| a == p)), "{all:?}");
+        assert!(!all.iter().any(|p| p.starts_with("/dev/pts") || p == "/dev/console" || p == "/dev/fd"), "{all:?}");
+        assert!(paths(&HostConfig::default()).is_empty());
     }
 
     #[test]

@@ -205,7 +205,7 @@ impl Engine {
             rootfs: rootfs.display().to_string(),
             netns: sandbox.map(|s| &s.netns).or(lender.and_then(|l| l.netns.as_ref())).map(|p| p.to_str().unwrap_or_default()),
             mounts: &mounts,
-            devices: &devices::find(&info.host.devices)?,
+            devices: &devices::of(&info.host)?,
             cgroup_parent: &self.config.cgroup_parent,
             cgroup_v2: facts.cgroup_version == 2,
             readonly_cgroups: self.runtime.readonly_cgroups(),
