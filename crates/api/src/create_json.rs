@@ -74,9 +74,6 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
         Fault::Unbuilt(what) => Failure::unbuilt(what),
         Fault::Invalid(text) => Failure::invalid(text),
     })?;
-    if logdriver::is_remote(&driver) || driver == "local" {
-        return Err(Failure::unbuilt(format!("the log driver {driver}")));
-    }
     let bindings: BTreeMap<String, Option<Vec<Value>>> = f.get("PortBindings")?;
     let mounts = f
         .objects("Mounts")?

@@ -136,6 +136,8 @@ pub struct DaemonInfo {
     pub images: usize,
     /// Features of the kernel that networks use, and whether they are there.
     pub network_features: Vec<(String, bool)>,
+    /// Log driver of containers that name none.
+    pub log_driver: String,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use skep_types::control::{LocalState, SwarmInfo};
 use skep_types::host::RegistryAuth;
+use skep_types::logdriver;
 
 use crate::App;
 use crate::body::JsonBody;
@@ -139,13 +140,13 @@ pub(crate) async fn info(State(app): State<App>) -> Response {
             ["Backing Filesystem", "overlayfs"], ["Mounts", "one per container, in its shim"],
             ["Network features of the kernel", features(&d.network_features)],
         ],
-        "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "ipvlan", "macvlan", "null", "overlay"], "Authorization": null, "Log": ["json-file"]},
+        "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "ipvlan", "macvlan", "null", "overlay"], "Authorization": null, "Log": logdriver::DRIVERS},
         "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true, "CPUSet": true,
         "PidsLimit": true, "IPv4Forwarding": true, "Debug": false, "NFd": 0, "OomKillDisable": false, "NGoroutines": 0,
         "SystemTime": skep_types::Time::default()
             .after(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default())
             .rfc3339(),
-        "LoggingDriver": "json-file", "CgroupDriver": "cgroupfs", "CgroupVersion": d.cgroup_version.to_string(),
+        "LoggingDriver": d.log_driver, "CgroupDriver": "cgroupfs", "CgroupVersion": d.cgroup_version.to_string(),
         "NEventsListener": 0, "KernelVersion": d.kernel, "OperatingSystem": d.os, "OSVersion": "", "OSType": "linux",
         "Architecture": d.architecture, "IndexServerAddress": "https://index.docker.io/v1/",
     });

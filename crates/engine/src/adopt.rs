@@ -102,6 +102,7 @@ impl Engine {
             volumes: Arc::new(volumes),
             events: Arc::default(),
             execs: Arc::new(ExecTable::default()),
+            shippers: crate::logdriver::Shippers::default(),
             registry: Mutex::default(),
         });
         for container in &found {
@@ -117,6 +118,10 @@ impl Engine {
 
     async fn take_over(self: &Arc<Self>, container: Arc<Container>, connection: Option<Connection>) {
         let info = container.info();
+        // Of one that ended, too: its last records may not be sent yet.
+        if info.started_at.0 != 0 {
+            self.ship_later(&container).await;
+        }
         match (info.state, connection) {
             (ContainerState::Running, Some(connection)) => {
                 tracing::info!(container = %container.id, pid = info.pid, "adopted");

@@ -15,6 +15,7 @@ pub mod events;
 pub mod files;
 pub mod host;
 pub mod images;
+mod logdriver;
 pub mod logs;
 pub mod net;
 pub mod oci;
@@ -50,7 +51,9 @@ pub struct EngineConfig {
     pub exec_root: PathBuf,
     /// Parent of the containers' cgroups.
     pub cgroup_parent: String,
-    /// Options of the json-file log for containers that name none.
+    /// Log driver of containers that name none; empty is `json-file`.
+    pub log_driver: String,
+    /// Options of that driver for containers that do not say otherwise.
     pub log_opts: BTreeMap<String, String>,
 }
 
@@ -68,6 +71,8 @@ pub struct Engine {
     pub events: Arc<Events>,
     /// Processes beside the containers' first.
     pub execs: Arc<ExecTable>,
+    /// Logs on their way elsewhere.
+    pub(crate) shippers: logdriver::Shippers,
     registry: Mutex<registry::Registry>,
 }
 
@@ -107,6 +112,15 @@ impl Engine {
         let has = |i: &ContainerInfo| i.mounts.iter().any(|m| m.kind == "volume" && m.name == name);
         self.list().into_iter().filter(has).map(|i| i.id).collect()
     }
+}
+
+/// Whether containers can log by a driver with these options.
+///
+/// # Errors
+/// 400 for what no driver takes, 501 for what is not built.
+pub fn check_log_driver(driver: &str, options: &BTreeMap<String, String>) -> Result<()> {
+    let driver = if driver.is_empty() { skep_types::logdriver::DEFAULT } else { driver };
+    logdriver::check(driver, options).map(drop)
 }
 
 /// Now, as data.

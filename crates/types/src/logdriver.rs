@@ -18,17 +18,8 @@ const ATTRIBUTES: [&str; 3] = ["labels", "env", "tag"];
 /// The copy that this host keeps of what goes elsewhere.
 const CACHE: [&str; 4] = ["cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"];
 /// Options that Docker has and Skep does not.
-const UNBUILT_OPTIONS: [&str; 9] = [
-    "labels-regex",
-    "env-regex",
-    "fluentd-request-ack",
-    "fluentd-write-timeout",
-    "fluentd-read-timeout",
-    "syslog-tls-ca-cert",
-    "syslog-tls-cert",
-    "syslog-tls-key",
-    "syslog-tls-skip-verify",
-];
+const UNBUILT_OPTIONS: [&str; 5] =
+    ["labels-regex", "env-regex", "fluentd-request-ack", "fluentd-write-timeout", "fluentd-read-timeout"];
 
 /// Why a driver cannot be had with these options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +36,15 @@ fn own(driver: &str) -> &'static [&'static str] {
     match driver {
         "json-file" => &["max-size", "max-file", "compress"],
         "local" => &["max-size", "max-file", "compress"],
-        "syslog" => &["syslog-address", "syslog-facility", "syslog-format"],
+        "syslog" => &[
+            "syslog-address",
+            "syslog-facility",
+            "syslog-format",
+            "syslog-tls-ca-cert",
+            "syslog-tls-cert",
+            "syslog-tls-key",
+            "syslog-tls-skip-verify",
+        ],
         "gelf" => &[
             "gelf-address",
             "gelf-compression-type",

@@ -20,7 +20,7 @@ mod inside;
 mod ipv6;
 mod journey_one;
 mod keys;
-
+mod logdrivers;
 mod logs;
 mod machine;
 mod modes;

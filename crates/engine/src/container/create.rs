@@ -9,9 +9,10 @@ use skep_types::host::ImageInfo;
 use skep_types::names;
 use skep_types::spec::{MountKind, Protocol};
 
-use super::{Container, NO_LOG, Record};
+use super::{Container, Record};
 use crate::Engine;
 use crate::error::{Code, EngineError, Result, conflict, internal, invalid};
+use crate::logdriver::{self, with_defaults};
 use crate::oci::{capabilities, merge_env};
 use crate::volumes::NewVolume;
 
@@ -73,8 +74,11 @@ impl Engine {
     ///
     /// # Errors
     /// 400 for what no container can have, 404 for a missing image, 409 for a name in use.
-    pub async fn create(self: &Arc<Self>, request: CreateContainer) -> Result<String> {
+    pub async fn create(self: &Arc<Self>, mut request: CreateContainer) -> Result<String> {
         validate(&request)?;
+        let host = &mut request.host;
+        with_defaults(&mut host.log_driver, &mut host.log_opts, &self.config.log_driver, &self.config.log_opts);
+        logdriver::check(&host.log_driver, &host.log_opts)?;
         self.check_host(&request.host)?;
         let image = self.images.image(&request.config.image)?;
         let lower = self.images.lower(&image.id)?;
@@ -281,11 +285,6 @@ fn validate(request: &CreateContainer) -> Result<()> {
     super::files::check(&request.files)?;
     if !(-1000..=1000).contains(&host.oom_score_adj) {
         return Err(invalid(format!("Invalid value {}, range for oom score adj is [-1000, 1000]", host.oom_score_adj)));
-    }
-    let known = |key: &str| matches!(key, "max-size" | "max-file");
-    if let Some(key) = host.log_opts.keys().find(|k| host.log_driver == NO_LOG || !known(k)) {
-        let driver = if host.log_driver.is_empty() { "json-file" } else { &host.log_driver };
-        return Err(invalid(format!("unknown log opt '{key}' for {driver} log driver")));
     }
     if host.memory > 0 && host.memory < MIN_MEMORY {
         return Err(invalid("Minimum memory limit allowed is 6MB"));

@@ -11,14 +11,14 @@ use skep_types::spec::Seccomp;
 
 use super::network::{endpoint_infos, own_addresses, ports};
 use super::shared::Lender;
-use super::{Container, NO_LOG, Record, devices, etc, files};
+use super::{Container, Record, devices, etc, files};
 use crate::Engine;
 use crate::error::{Code, EngineError, Result, conflict, internal, invalid};
 use crate::files::write_json;
 use crate::net::Sandbox;
 use crate::oci;
 use crate::shim::client::Connection;
-use crate::shim::{CONFIG_FILE, CopyUp, EXIT_FILE, Launch, LogConfig, MOUNT_FAILED, Request, Response, ShimConfig};
+use crate::shim::{CONFIG_FILE, CopyUp, EXIT_FILE, Launch, MOUNT_FAILED, Request, Response, ShimConfig};
 
 impl Engine {
     /// Starts a container.
@@ -104,6 +104,7 @@ impl Engine {
         // Until it runs, and others can take its mounts.
         let _starting = self.volumes_starting(&record.info.mounts).await;
         shim.filesystems = self.filesystems(&record.info.mounts, &container.id).await?;
+        let shipper = self.reach_log_server(&record.info, again).await?;
         let _ = std::fs::remove_file(container.dir.join(EXIT_FILE));
         let _ = std::fs::remove_dir_all(&container.bundle);
         std::fs::create_dir_all(&container.bundle)
@@ -144,6 +145,7 @@ impl Engine {
             // It runs, and the shim knows; the record is made good at the next change.
             tracing::error!(container = %container.id, error = %e, "a start could not be recorded");
         }
+        self.ship(container, shipper).await;
         self.monitor(Arc::clone(container), connection);
         self.container_event(container, "start", []);
         self.watch_health(container);
@@ -211,7 +213,7 @@ impl Engine {
             readonly_cgroups: self.runtime.readonly_cgroups(),
         })?;
         let seccomp = self.filter(&info.host, &capabilities)?;
-        let option = |key: &str| info.host.log_opts.get(key).or_else(|| self.config.log_opts.get(key));
+        let log = self.log_config(info)?;
         Ok(ShimConfig {
             id: container.id.clone(),
             lower: record.lower.clone(),
@@ -224,12 +226,7 @@ impl Engine {
             groups: info.host.groups.clone(),
             open_stdin: info.config.open_stdin,
             stdin_once: info.config.stdin_once,
-            log: (info.host.log_driver != NO_LOG).then_some(LogConfig {
-                path: PathBuf::from(&info.log_path),
-                max_size: option("max-size").map_or(Ok(0), |s| parse_size(s))?,
-                max_files: option("max-file")
-                    .map_or(Ok(1), |s| s.parse().map_err(|_| invalid(format!("invalid max-file: {s}"))))?,
-            }),
+            log,
             exit_file: container.dir.join(EXIT_FILE),
             seccomp,
             capabilities,

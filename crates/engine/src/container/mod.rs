@@ -10,6 +10,7 @@ mod exit;
 mod files;
 mod health;
 mod launch;
+mod log;
 mod network;
 mod pause;
 mod reach;
@@ -32,9 +33,9 @@ pub use attach::AttachStream;
 pub use exec::ExecTable;
 pub use reach::Archive;
 
-/// The log driver that keeps nothing.
-pub const NO_LOG: &str = "none";
 pub(crate) use exit::found_exit;
+pub(crate) use launch::parse_size;
+pub use log::has_readable_log;
 pub(crate) use network::request_of;
 
 use crate::attachments::Place;

@@ -63,6 +63,7 @@ impl Engine {
             failures.push(e.to_string());
         }
         self.let_go(&container);
+        self.finish_log(&container).await;
         let mut note = |result: std::io::Result<()>| match result {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => failures.push(e.to_string()),
             _ => {}

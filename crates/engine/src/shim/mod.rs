@@ -108,7 +108,7 @@ pub struct ShimConfig {
     pub open_stdin: bool,
     /// Standard input closes with the first client that had it.
     pub stdin_once: bool,
-    /// json-file log; absent when the log driver is `none`.
+    /// The log, whatever the driver; absent when that is `none`.
     pub log: Option<LogConfig>,
     /// Where [`Exit`] goes.
     pub exit_file: PathBuf,
@@ -157,6 +157,9 @@ pub struct LogConfig {
     pub max_size: u64,
     /// Files kept, the current one included; at least 1.
     pub max_files: u32,
+    /// What each record says of its container: JSON, or nothing.
+    #[serde(default)]
+    pub attrs: String,
 }
 
 /// How a container ended.

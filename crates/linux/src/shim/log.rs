@@ -1,4 +1,4 @@
-//! The json-file log: one JSON object a line, as Docker writes it, rotated by size.
+//! The log: one JSON object a line, as Docker's json-file writes it, rotated by size. Whatever the driver: the daemon sends on what is in it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -44,7 +44,7 @@ impl Log {
             for part in piece.chunks(MAX_LINE) {
                 partial.extend_from_slice(part);
                 if partial.ends_with(b"\n") || partial.len() >= MAX_LINE {
-                    record(&mut records, partial, stderr, &stamp);
+                    record(&mut records, partial, stderr, &stamp, &self.config.attrs);
                     partial.clear();
                 }
             }
@@ -59,7 +59,7 @@ impl Log {
             let partial = std::mem::take(&mut self.partial[usize::from(stderr)]);
             if !partial.is_empty() {
                 let mut records = Vec::new();
-                record(&mut records, &partial, stderr, &stamp);
+                record(&mut records, &partial, stderr, &stamp, &self.config.attrs);
                 self.append(&records);
             }
         }
@@ -99,12 +99,16 @@ fn numbered(path: &Path, n: u32) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn record(out: &mut Vec<u8>, line: &[u8], stderr: bool, stamp: &str) {
+fn record(out: &mut Vec<u8>, line: &[u8], stderr: bool, stamp: &str, attrs: &str) {
     let text = String::from_utf8_lossy(line);
     out.extend_from_slice(b"{\"log\":");
     // Text always serialises.
     out.extend_from_slice(&serde_json::to_vec(&text).unwrap_or_default());
     out.extend_from_slice(if stderr { b",\"stream\":\"stderr\"" } else { b",\"stream\":\"stdout\"" });
+    if !attrs.is_empty() {
+        out.extend_from_slice(b",\"attrs\":");
+        out.extend_from_slice(attrs.as_bytes());
+    }
     out.extend_from_slice(b",\"time\":\"");
     out.extend_from_slice(stamp.as_bytes());
     out.extend_from_slice(b"\"}\n");
@@ -119,7 +123,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("skep-log-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("temporary directory");
         let path = dir.join("c-json.log");
-        let mut log = Log::open(LogConfig { path: path.clone(), max_size: 400, max_files: 2 });
+        let mut log = Log::open(LogConfig { path: path.clone(), max_size: 400, max_files: 2, attrs: String::new() });
         log.write(false, b"one\ntw");
         log.write(true, b"oops\n");
         log.write(false, b"o\nlast");
@@ -135,6 +139,9 @@ mod tests {
         }
         assert!(fs::metadata(&path).expect("current").len() <= 400);
         assert!(numbered(&path, 1).exists() && !numbered(&path, 2).exists());
+        let mut said = Vec::new();
+        super::record(&mut said, b"x\n", true, "t", r#"{"tag":"web"}"#);
+        assert_eq!(said, b"{\"log\":\"x\\n\",\"stream\":\"stderr\",\"attrs\":{\"tag\":\"web\"},\"time\":\"t\"}\n");
         fs::remove_dir_all(&dir).expect("removed");
     }
 }

@@ -10,6 +10,7 @@ use clap::Parser;
 use serde::Deserialize;
 use serde_json::Value;
 use skep_types::Ipv6Net;
+use skep_types::logdriver::DEFAULT as DEFAULT_LOG;
 use skep_types::spec::GenericResource;
 
 /// The daemon cannot run with this configuration.
@@ -63,10 +64,10 @@ struct Flags {
     /// Parent of the containers' cgroups.
     #[arg(long)]
     cgroup_parent: Option<String>,
-    /// Option of the json-file log, key=value.
+    /// Option of the log driver for containers that do not say otherwise, key=value.
     #[arg(long)]
     log_opt: Vec<String>,
-    /// Only json-file is built.
+    /// Log driver of containers that name none: json-file, local, none, syslog, journald, gelf or fluentd.
     #[arg(long)]
     log_driver: Option<String>,
     /// Only overlay2 (alias overlayfs) is built.
@@ -176,6 +177,7 @@ pub(crate) struct Config {
     /// What this host has besides CPU and memory.
     pub(crate) generic: Vec<GenericResource>,
     pub(crate) cgroup_parent: String,
+    pub(crate) log_driver: String,
     pub(crate) log_opts: BTreeMap<String, String>,
     pub(crate) mtu: u32,
     pub(crate) icc: bool,
@@ -392,11 +394,6 @@ fn merge(flags: Flags, file: File) -> Result<Config, ConfigError> {
     {
         return Err(ConfigError(format!("--storage-driver {driver} is not built in Skep: it has overlay2 only")));
     }
-    if let Some(driver) = one("log-driver", flags.log_driver, file.log_driver)?
-        && driver != "json-file"
-    {
-        return Err(ConfigError(format!("--log-driver {driver} is not built yet in Skep: it has json-file only")));
-    }
     let exec_root = one("exec-root", flags.exec_root, file.exec_root)?.unwrap_or_else(|| PathBuf::from("/run/skep"));
     let hosts = match one("hosts", many(flags.host), file.hosts)? {
         Some(list) => list.iter().map(|h| socket(h)).collect::<Result<Vec<_>, _>>()?,
@@ -417,9 +414,9 @@ fn merge(flags: Flags, file: File) -> Result<Config, ConfigError> {
     }
     let flag_opts = pairs(flags.log_opt, "--log-opt")?;
     let log_opts = one("log-opts", (!flag_opts.is_empty()).then_some(flag_opts), file.log_opts)?.unwrap_or_default();
-    if let Some(key) = log_opts.keys().find(|k| !matches!(k.as_str(), "max-size" | "max-file")) {
-        return Err(ConfigError(format!("--log-opt {key} is not built yet in Skep (max-size and max-file are)")));
-    }
+    let log_driver = one("log-driver", flags.log_driver, file.log_driver)?.unwrap_or_else(|| DEFAULT_LOG.to_owned());
+    skep_engine::check_log_driver(&log_driver, &log_opts)
+        .map_err(|e| ConfigError(format!("failed to set log opts: {}", e.message)))?;
     let labels = one("labels", many(flags.label), file.labels)?.unwrap_or_default();
     pairs(labels.clone(), "--label")?;
     let cidr = one("fixed-cidr-v6", flags.fixed_cidr_v6, file.fixed_cidr_v6)?;
@@ -440,6 +437,7 @@ fn merge(flags: Flags, file: File) -> Result<Config, ConfigError> {
         group: one("group", flags.group, file.group)?,
         labels,
         cgroup_parent: one("cgroup-parent", flags.cgroup_parent, file.cgroup_parent)?.unwrap_or_else(|| "/skep".to_owned()),
+        log_driver,
         log_opts,
         mtu: one("mtu", flags.mtu, file.mtu)?.unwrap_or(1500),
         icc: one("icc", flags.icc, file.icc)?.unwrap_or(true),
@@ -491,6 +489,9 @@ mod tests {
             (&["-H", "tcp://0.0.0.0:2375"], "", "not built yet"),
             (&["-H", "fd://"], "", "socket activation"),
             (&["--storage-driver", "zfs"], "", "overlay2 only"),
+            (&["--log-driver", "splunk"], "", "the log driver splunk is not built yet in Skep"),
+            (&["--log-opt", "tag=x"], r#"{"log-driver": "none"}"#, "unknown log opt 'tag' for none log driver"),
+            (&[], r#"{"log-driver": "gelf"}"#, "gelf-address is a required parameter"),
             (&["--node-generic-resource", "GPU"], "", "expected kind=value"),
             (&["--node-generic-resource", "GPU=a,GPU=2"], "", "either one number or different names"),
             (&["--log-level", "loud"], "", "invalid logging level: loud"),

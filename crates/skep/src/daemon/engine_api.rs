@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use skep_api::{
     ApiResult, Archive, DaemonInfo, Distribution, ImageStep, NewImage, NewNetwork, Stdio, Upload, WaitCondition, Waited,
 };
-use skep_engine::container::{AttachStream, NO_LOG, WaitFor};
+use skep_engine::container::{AttachStream, WaitFor, has_readable_log};
 use skep_engine::error::{internal, invalid, not_found};
 use skep_engine::net::{LocalNetwork, LocalNetworkSpec};
 use skep_engine::volumes::NewVolume;
@@ -78,6 +78,7 @@ impl skep_api::Engine for EngineApi {
             mirrors: self.config.registry_mirrors.clone(),
             images: self.images.count(),
             network_features: self.engine.net.host().features().named().map(|(n, t)| (n.to_owned(), t)).to_vec(),
+            log_driver: self.config.log_driver.clone(),
             warnings: Vec::new(),
         }
     }
@@ -210,7 +211,7 @@ impl skep_api::Engine for EngineApi {
     fn logs(&self, target: &str, options: LogOptions) -> ApiResult<mpsc::Receiver<LogRecord>> {
         let container = self.engine.find(target)?;
         let info = container.info();
-        if info.host.log_driver == NO_LOG {
+        if !has_readable_log(&info) {
             return Err(invalid("configured logging driver does not support reading"));
         }
         let path = info.log_path.into();

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use skep_agent::{Attachments, ExecError, Executor, Exit, ObservedState, ObservedTask, Started, Turn};
 use skep_api::App;
 use skep_engine::Engine;
-use skep_engine::container::{NO_LOG, Phase};
+use skep_engine::container::{Phase, has_readable_log};
 use skep_engine::logs;
 use skep_types::TaskId;
 use skep_types::container::{
@@ -42,9 +42,14 @@ const LOG_QUEUE: usize = 64;
 /// Addresses of its own that a host tells of; each is in all other hosts' tables.
 const MOST_ADDRESSES: usize = 16;
 /// The drivers that the engine has.
-const DRIVERS: [(&str, &str); 7] = [
+const DRIVERS: [(&str, &str); 12] = [
+    ("Log", "fluentd"),
+    ("Log", "gelf"),
+    ("Log", "journald"),
     ("Log", "json-file"),
+    ("Log", "local"),
     ("Log", "none"),
+    ("Log", "syslog"),
     ("Network", "bridge"),
     ("Network", "host"),
     ("Network", "null"),
@@ -430,7 +435,7 @@ impl Executor for EngineExecutor {
                 }
             };
             let info = container.info();
-            if info.host.log_driver == NO_LOG {
+            if !has_readable_log(&info) {
                 return;
             }
             let path = info.log_path.into();

@@ -164,6 +164,7 @@ async fn run(config: Config) -> Result<(), AnyError> {
         data_root: config.data_root.clone(),
         exec_root: config.exec_root.clone(),
         cgroup_parent: config.cgroup_parent.clone(),
+        log_driver: config.log_driver.clone(),
         log_opts: config.log_opts.clone(),
     };
     let mut net_config = NetConfig::new(config.data_root.clone());
