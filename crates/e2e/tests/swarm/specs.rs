@@ -51,10 +51,23 @@ fn wrong() -> Vec<Case> {
         ),
         ("TaskTemplate.ContainerSpec.Privileges.AppArmor.Mode", json!("mine"), 400, "!invalid AppArmor mode: \"mine\""),
         (
-            "TaskTemplate.ContainerSpec.Privileges.SELinuxContext",
-            json!({"Disable": true}),
-            501,
-            "ContainerSpec.Privileges.SELinuxContext is not built yet in Skep",
+            "TaskTemplate.ContainerSpec.Privileges.CredentialSpec",
+            json!({"Config": "x"}),
+            400,
+            "credential specs are for containers of Windows: this swarm runs containers of Linux, leave --credential-spec out",
+        ),
+        ("TaskTemplate.LogDriver", json!({"Name": "awslogs"}), 501, "the log driver awslogs is not built yet in Skep"),
+        (
+            "TaskTemplate.LogDriver",
+            json!({"Name": "syslog", "Options": {"colour": "red"}}),
+            400,
+            "unknown log opt 'colour' for syslog log driver",
+        ),
+        (
+            "TaskTemplate.ContainerSpec.Mounts",
+            json!([{"Type": "volume", "Target": "/a", "VolumeOptions": {"DriverConfig": {"Options": {"o": "addr=x"}}}}]),
+            400,
+            "invalid mount config: missing required option: \"device\"",
         ),
         (
             "TaskTemplate.ContainerSpec.Ulimits",
