@@ -80,7 +80,7 @@ fn volumes_of_each_node_and_drivers_of_none() {
             that(ps.starts_with("Pending") && ps.contains("no suitable node (missing plugin on 2 nodes)"), ps)
         });
     };
-    let _ = m("service create -d --name logs --log-driver syslog busybox sleep 1000").ok();
+    let _ = m("service create -d --name logs --log-driver loki busybox sleep 1000").ok();
     waits("logs");
     let foreign = "type=volume,src=x,dst=/x,volume-driver=rexray";
     let _ = m(&format!("service create -d --name disk --mount {foreign} busybox sleep 1000")).ok();
