@@ -31,6 +31,8 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 const SAVE: Duration = Duration::from_millis(200);
 /// How long the records of a container that ended wait for a server that is down; the next start goes on with them.
 const LINGER: Duration = Duration::from_secs(600);
+/// How long the sending of a container's last run may take to stop when the next one begins.
+const HANDOVER: Duration = Duration::from_secs(1);
 /// How often a server that stays down is written about.
 const COMPLAIN: Duration = Duration::from_secs(300);
 
@@ -88,10 +90,13 @@ impl Shippers {
         let file = log.with_file_name(POSITION_FILE);
         let before = crate::lock(&self.tasks).remove(&id);
         let position = match before {
-            Some(old) => {
+            Some(mut old) => {
                 let _ = old.stop.send(true);
-                // It stands between two waits, each of which it leaves at once.
-                let _ = old.task.await;
+                // A server that hangs must not hold up the start; what it was being told is told again.
+                if tokio::time::timeout(HANDOVER, &mut old.task).await.is_err() {
+                    old.task.abort();
+                    let _ = old.task.await;
+                }
                 *crate::lock(&old.position)
             }
             // None was written by a container that has never been sent.
@@ -273,7 +278,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-    use tokio::net::{TcpListener, UdpSocket, UnixDatagram};
+    use tokio::net::{TcpListener, TcpSocket, UdpSocket, UnixDatagram};
 
     use super::super::Settings;
     use super::*;
@@ -424,6 +429,43 @@ mod tests {
         let n = soon(server.recv(&mut bytes)).await.expect("received");
         let first = String::from_utf8_lossy(&bytes[..n]).into_owned();
         assert!(first.contains(": line 98") || first.contains(": line 99"), "{first}");
+        std::fs::remove_dir_all(&log.dir).expect("removed");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_holds_up_no_start() {
+        let log = Log::new("hang");
+        let socket = TcpSocket::new_v4().expect("made");
+        socket.set_recv_buffer_size(4096).expect("set");
+        socket.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+        let listener = socket.listen(8).expect("listens");
+        let address = format!("tcp://{}", listener.local_addr().expect("address"));
+        let to = || remote("gelf", &[("gelf-address", &address)]);
+        // More than the buffers of a connection that nobody reads take.
+        let line = "x".repeat(16_000);
+        for _ in 0..20 {
+            log.write(&[line.as_str(); 100]);
+        }
+        log.start(Shipper::open(to(), Log::about()).await.expect("reached")).await;
+        let (stuck, _) = soon(listener.accept()).await.expect("accepted");
+        let place = || crate::lock(&log.shippers.tasks).values().find_map(|h| *crate::lock(&h.position));
+        let stands = async {
+            let mut before = None;
+            while before.is_none() || place() != before {
+                before = place();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        soon(stands).await;
+        // Sooner than the server would be given up.
+        let started = log.start(Shipper::later(to(), Log::about()));
+        tokio::time::timeout(Duration::from_secs(8), started).await.expect("started");
+        let (next, _) = soon(listener.accept()).await.expect("another connection");
+        let mut server = BufReader::new(next);
+        let mut first = Vec::new();
+        soon(server.read_until(0, &mut first)).await.expect("read");
+        assert!(first.starts_with(b"{") && first.ends_with(b"}\0"), "a whole record");
+        drop(stuck);
         std::fs::remove_dir_all(&log.dir).expect("removed");
     }
 }
