@@ -157,7 +157,9 @@ fn a_services_volumes_have_options() {
     let _ = m(&["service", "create", "-d", "--name", "far", "--mount", nfs, "busybox", "sleep", "100000"]).ok();
     wait("the reason to be told", LONG, || {
         let ps = m(&["service", "ps", "--no-trunc", "far"]).out;
-        that(ps.contains("error while mounting volume 'far': error resolving passed in network volume address"), ps)
+        let text =
+            "\"starting container failed: error while mounting volume 'far': error resolving passed in network volume address";
+        that(ps.contains(text), ps)
     });
     m(&["service", "create", "--name", "bad", "--mount", "type=volume,src=v,dst=/d,volume-opt=type=nfs", "busybox"])
         .fails("invalid mount config: missing required option: \"device\"");

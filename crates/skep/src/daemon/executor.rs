@@ -412,7 +412,7 @@ impl Executor for EngineExecutor {
         match self.engine.start_with(&info.id, &contents).await {
             Ok(()) => {}
             Err(e) if e.code == Code::NotModified => {}
-            Err(e) => return Err(ExecError { temporary: false, message: format!("starting container failed: {}", e.message) }),
+            Err(e) => return Err(ExecError { temporary: false, message: e.message }),
         }
         Ok(started(&self.find(task).ok_or_else(|| gone(task))?))
     }
