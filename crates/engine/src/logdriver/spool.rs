@@ -183,6 +183,13 @@ mod tests {
 
     struct Files(PathBuf);
 
+    impl Drop for Files {
+        fn drop(&mut self) {
+            // A directory that stays behind is no fault of what is tested.
+            let _ = self.0.parent().map(std::fs::remove_dir_all);
+        }
+    }
+
     impl Files {
         fn new(name: &str) -> Self {
             let dir = std::env::temp_dir().join(format!("skep-spool-{name}-{}", std::process::id()));
