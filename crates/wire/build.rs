@@ -39,5 +39,7 @@ fn main() {
         .method(method("logs", "Logs", "LogMessage", "Empty").client_streaming().build())
         .method(method("tunnel", "Tunnel", "TunnelMessage", "TunnelMessage").client_streaming().server_streaming().build())
         .build();
-    Builder::new().build_transport(false).compile(&[ca, raft, control, dispatcher]);
+    let gossip =
+        Service::builder().name("Gossip").package("skep").method(method("tell", "Tell", "Gossip", "Empty").build()).build();
+    Builder::new().build_transport(false).compile(&[ca, raft, control, dispatcher, gossip]);
 }

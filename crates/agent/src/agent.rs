@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use skep_types::NodeId;
 use skep_types::clock::Clock;
+use skep_types::gossip::Gossip;
 use skep_types::object::NodeDescription;
 use skep_types::spec::{Availability, Role};
+use skep_wire::{Identity, Listener};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::files::{Files, Memory};
+use crate::plane::Plane;
 use crate::session::{self, distinct};
 use crate::worker::Worker;
 use crate::{Attachments, Executor, Uplink};
-use crate::{logs, tunnel};
+use crate::{gossip, logs, tunnel};
 
 const MANAGERS: &str = "managers.json";
 /// Events wait for the host process, which handles one at a time; a role is told again in the next session.
@@ -112,16 +115,29 @@ impl Inner {
     }
 }
 
+/// Hears what other nodes say of their tasks while no manager can be reached.
+#[derive(Clone)]
+pub struct Ear(Plane);
+
+impl Listener for Ear {
+    fn heard(&self, who: Identity, gossip: Gossip) {
+        self.0.heard(who.node, gossip);
+    }
+}
+
 /// A running agent. Its tasks go on when it is dropped.
 pub struct Agent {
     inner: Arc<Inner>,
+    plane: Plane,
     join: JoinHandle<()>,
+    gossip: JoinHandle<()>,
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
         self.inner.stop.send_replace(true);
         self.join.abort();
+        self.gossip.abort();
         self.inner.attachments.open(false);
     }
 }
@@ -150,8 +166,16 @@ impl Agent {
             stop: watch::channel(false).0,
         });
         let worker = Worker::start(inner.config.executor.clone(), inner.config.clock.clone(), files).await;
+        let plane = worker.plane.clone();
+        let gossip = tokio::spawn(gossip::run(inner.config.uplink.clone(), plane.clone()));
         let join = tokio::spawn(session::run(inner.clone(), worker));
-        (Self { inner, join }, rx)
+        (Self { inner, plane, join, gossip }, rx)
+    }
+
+    /// For what other nodes tell.
+    #[must_use]
+    pub fn ear(&self) -> Ear {
+        Ear(self.plane.clone())
     }
 
     /// Managers it knows: (node id, `ip:port`).

@@ -2,10 +2,13 @@
 //! written down before the act, so that nothing is done twice after a crash. Must never act on a task that has ended, except to
 //! remove its container.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use skep_task::{Machine, Outcome, Step};
+use skep_types::NetworkId;
 use skep_types::clock::Clock;
 use skep_types::control::Assignment;
 use skep_types::object::{TaskState, TaskStatus};
@@ -43,6 +46,11 @@ pub(crate) struct Driver {
 
 fn failed(e: ExecError) -> Outcome {
     Outcome::Failed { temporary: e.temporary, message: e.message }
+}
+
+/// Where a task is reached.
+pub(crate) fn addresses(a: &Assignment) -> BTreeSet<(NetworkId, Ipv4Addr)> {
+    a.networks.iter().map(|n| (n.id, n.addr.addr)).collect()
 }
 
 /// Starts a task's container with the files that it needs.
@@ -177,6 +185,9 @@ impl Driver {
         }
         self.files.put_task(&self.assignment);
         self.reporter.put(self.assignment.task.id, status);
+        if status.state.is_terminal() {
+            self.plane.ended(self.assignment.task.id, addresses(&self.assignment));
+        }
     }
 
     async fn remove(&self) {
@@ -197,5 +208,6 @@ impl Driver {
         }
         self.files.delete_task(id);
         self.reporter.forget(id);
+        self.plane.forget(id);
     }
 }

@@ -11,6 +11,7 @@ mod choice;
 mod driver;
 mod executor;
 mod files;
+mod gossip;
 mod logs;
 mod plane;
 mod reporter;
@@ -20,7 +21,7 @@ mod tunnel;
 mod uplink;
 mod worker;
 
-pub use agent::{Agent, AgentConfig, AgentEvent};
+pub use agent::{Agent, AgentConfig, AgentEvent, Ear};
 pub use attachments::Attachments;
 pub use executor::{ExecError, Executor, Exit, ObservedState, ObservedTask, Started, Turn};
 pub use files::{DirMemory, Memory};

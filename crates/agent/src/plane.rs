@@ -1,11 +1,14 @@
 //! Applying the data plane: one at a time, always the newest. Must never apply an older one after a newer one, nor say that it
 //! follows what is not applied.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use skep_types::dataplane::DataPlane;
+use skep_types::gossip::Gossip;
+use skep_types::{NetworkId, NodeId, TaskId};
 use tokio::sync::{Notify, watch};
 
 use crate::{Attachments, Executor};
@@ -20,6 +23,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// What was sent to it just before the last node followed has arrived and was taken by its program after this; a signal that comes
 /// sooner finds it in the queue of a socket that is closed, which refuses it.
 const ARRIVAL: Duration = Duration::from_millis(50);
+/// After a session has begun, the managers hear within this of what ended while there was none.
+const HEARING: Duration = Duration::from_secs(2);
 /// Questions of the managers that are open; of more the last two are one.
 const QUESTIONS: usize = 64;
 
@@ -34,9 +39,41 @@ struct Told {
     drained: u64,
 }
 
+/// What is to be applied.
+#[derive(Debug, Clone, Default)]
+struct Wanted {
+    /// Counts what the managers said.
+    number: u64,
+    /// The managers' last word.
+    plane: Option<DataPlane>,
+    /// No manager is there to say what has ended since.
+    alone: bool,
+    /// Tasks of this node that have ended, which the managers have not acknowledged yet.
+    own: BTreeMap<TaskId, BTreeSet<(NetworkId, Ipv4Addr)>>,
+    /// What others say of their own.
+    heard: BTreeMap<NodeId, Gossip>,
+}
+
+impl Wanted {
+    fn own(&self) -> Gossip {
+        Gossip { ended: self.own.values().flatten().copied().take(Gossip::MOST).collect() }
+    }
+
+    /// The managers' last word, without what has ended since if they cannot say so.
+    fn now(&self) -> Option<DataPlane> {
+        let plane = self.plane.clone()?;
+        if !self.alone {
+            return Some(plane);
+        }
+        let mut ended = self.heard.clone();
+        ended.extend(plane.node.map(|node| (node, self.own())));
+        Some(plane.without(&ended))
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Plane {
-    wanted: watch::Sender<(u64, Option<DataPlane>)>,
+    wanted: watch::Sender<Wanted>,
     applied: watch::Receiver<u64>,
     told: watch::Sender<Told>,
     /// Index of a question, and the number of the plane that answers it.
@@ -50,12 +87,16 @@ impl Plane {
     pub(crate) async fn start(executor: Arc<dyn Executor>) -> Self {
         let (done, applied) = watch::channel(0);
         let known = executor.dataplane().await;
-        let (wanted, mut rx) = watch::channel((u64::from(known.is_some()), known));
+        let number = u64::from(known.is_some());
+        let (wanted, mut rx) = watch::channel(Wanted { number, plane: known, ..Wanted::default() });
         rx.mark_changed();
         tokio::spawn(async move {
             while rx.changed().await.is_ok() {
                 loop {
-                    let (number, plane) = rx.borrow_and_update().clone();
+                    let (number, plane) = {
+                        let wanted = rx.borrow_and_update();
+                        (wanted.number, wanted.now())
+                    };
                     let Some(plane) = plane else { break };
                     match executor.set_dataplane(plane).await {
                         Ok(()) => {
@@ -80,16 +121,19 @@ impl Plane {
 
     /// Digest of what is wanted now; 0 if nothing is.
     pub(crate) fn digest(&self) -> u64 {
-        self.wanted.borrow().1.as_ref().map_or(0, DataPlane::digest)
+        self.wanted.borrow().plane.as_ref().map_or(0, DataPlane::digest)
     }
 
     pub(crate) fn set(&self, plane: DataPlane) {
-        self.wanted.send_modify(|w| *w = (w.0 + 1, Some(plane)));
+        self.wanted.send_modify(|w| {
+            w.number += 1;
+            w.plane = Some(plane);
+        });
     }
 
     /// Tells what the managers hold for this host, if they said anything yet.
     pub(crate) fn attached(&self, attachments: &Attachments) {
-        if let Some(plane) = &self.wanted.borrow().1 {
+        if let Some(plane) = &self.wanted.borrow().plane {
             attachments.told(&plane.attached);
         }
     }
@@ -103,11 +147,69 @@ impl Plane {
     pub(crate) fn online(&self, online: bool) {
         self.questions().clear();
         self.told.send_modify(|t| t.online = online);
+        if !online {
+            self.alone(true);
+            return;
+        }
+        // Until the managers have heard of what ended meanwhile, it does not come back.
+        let plane = self.clone();
+        tokio::spawn(async move {
+            let mut told = plane.told.subscribe();
+            if tokio::time::timeout(HEARING, told.wait_for(|t| !t.online)).await.is_err() {
+                plane.alone(false);
+            }
+        });
+    }
+
+    /// Whether there are managers to say what has ended; whoever is not alone any more forgets what it heard.
+    fn alone(&self, alone: bool) {
+        self.wanted.send_if_modified(|w| {
+            let changed = std::mem::replace(&mut w.alone, alone) != alone;
+            let matters = !(w.own.is_empty() && w.heard.is_empty());
+            if !alone {
+                w.heard.clear();
+            }
+            changed && matters
+        });
+    }
+
+    /// A task of this node has ended: where it was reached.
+    pub(crate) fn ended(&self, task: TaskId, at: BTreeSet<(NetworkId, Ipv4Addr)>) {
+        self.wanted.send_if_modified(|w| w.own.insert(task, at.clone()).as_ref() != Some(&at) && w.alone);
+    }
+
+    /// The managers know of a task's end, or it is gone.
+    pub(crate) fn forget(&self, task: TaskId) {
+        self.wanted.send_if_modified(|w| w.own.remove(&task).is_some() && w.alone);
+    }
+
+    /// Another node says what of its own has ended.
+    pub(crate) fn heard(&self, node: NodeId, gossip: Gossip) {
+        self.wanted.send_if_modified(|w| {
+            let known = w.plane.as_ref().is_some_and(|p| p.peers.iter().any(|peer| peer.node == node));
+            known && w.alone && gossip.ended.len() <= Gossip::MOST && w.heard.insert(node, gossip.clone()) != Some(gossip)
+        });
+    }
+
+    /// What is to be told to whom, as long as there is no manager to tell it to.
+    pub(crate) fn news(&self) -> Option<(Gossip, Vec<(NodeId, Ipv4Addr)>)> {
+        let w = self.wanted.borrow();
+        let peers = w.plane.iter().flat_map(|p| &p.peers).map(|p| (p.node, p.addr)).collect();
+        w.alone.then(|| (w.own(), peers))
+    }
+
+    /// Waits until there may be other news.
+    pub(crate) fn changes(&self) -> impl Future<Output = ()> + use<> {
+        let mut wanted = self.wanted.subscribe();
+        async move {
+            // The sender lives as long as the agent.
+            let _ = wanted.changed().await;
+        }
     }
 
     /// A manager asks when everything that it told is applied.
     pub(crate) fn ask(&self, index: u64) {
-        let number = self.wanted.borrow().0;
+        let number = self.wanted.borrow().number;
         let mut questions = self.questions();
         if questions.len() >= QUESTIONS {
             questions.pop_back();
@@ -171,7 +273,7 @@ impl Plane {
 
     /// Waits until what is known now is applied, for a while.
     pub(crate) async fn settled(&self) {
-        let number = self.wanted.borrow().0;
+        let number = self.wanted.borrow().number;
         let mut applied = self.applied.clone();
         // Late or gone: the executor says what is missing then.
         let _ = tokio::time::timeout(WAIT, applied.wait_for(|a| *a >= number)).await;

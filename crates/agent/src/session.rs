@@ -208,6 +208,7 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
                     Ok(ManagerMessage::Acknowledged { batch }) => {
                         if let Some((_, sent)) = under_way.take_if(|(n, _)| *n == batch) {
                             reporter.acknowledged(&sent);
+                            sent.iter().filter(|r| r.status.state.is_terminal()).for_each(|r| worker.plane.forget(r.task));
                         }
                     }
                     Ok(m) => {

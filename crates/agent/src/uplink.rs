@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use skep_types::Time;
+use skep_types::gossip::Gossip;
 use skep_types::logs::LogMessage;
 use skep_types::object::TlsInfo;
 use skep_types::session::AgentMessage;
 use skep_types::tunnel::TunnelMessage;
+use skep_types::{NodeId, Time};
 use skep_wire::{Client, SessionStream, Tls, TunnelStream, WireError};
 use tokio::sync::mpsc;
 
@@ -45,6 +46,15 @@ pub trait Uplink: Send + Sync + 'static {
         Err(WireError::Connect { addr: addr.to_owned(), cause: "there are no tunnels on this network".into() })
     }
 
+    /// Tells the node at `addr` (`ip:port`) something; for when no manager can be reached.
+    ///
+    /// # Errors
+    /// [`WireError`] if it cannot be reached within `within`, or is not that node.
+    async fn gossip(&self, addr: &str, node: NodeId, gossip: Gossip, within: Duration) -> Result<(), WireError> {
+        drop((node, gossip, within));
+        Err(WireError::Connect { addr: addr.to_owned(), cause: "nodes do not speak to each other on this network".into() })
+    }
+
     /// What this node trusts, who issued its certificate, and from when until when that is valid, for its description.
     fn tls(&self) -> Option<(TlsInfo, (Time, Time))> {
         None
@@ -76,6 +86,10 @@ impl Uplink for TlsUplink {
         within: Duration,
     ) -> Result<TunnelStream, WireError> {
         Client::patient(addr, &self.0)?.tunnel(outgoing, within).await
+    }
+
+    async fn gossip(&self, addr: &str, node: NodeId, gossip: Gossip, within: Duration) -> Result<(), WireError> {
+        Client::new(addr, Some(node), &self.0)?.gossip(gossip, within).await
     }
 
     fn tls(&self) -> Option<(TlsInfo, (Time, Time))> {

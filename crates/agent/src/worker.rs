@@ -11,7 +11,7 @@ use skep_types::spec::PortConfig;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::driver::{Driver, Goal};
+use crate::driver::{Driver, Goal, addresses};
 use crate::files::Files;
 use crate::plane::Plane;
 use crate::reporter::Reporter;
@@ -59,7 +59,10 @@ impl Worker {
             complete: false,
         };
         let observed: BTreeMap<TaskId, _> = executor.observe().await.into_iter().map(|o| (o.task, o)).collect();
-        for mut a in files.tasks() {
+        let all = files.tasks();
+        // Ended tasks that the managers have heard of hold their addresses no more.
+        let held: BTreeSet<_> = all.iter().filter(|a| !a.task.status.state.is_terminal()).flat_map(|a| addresses(a)).collect();
+        for mut a in all {
             let status = &mut a.task.status;
             if let Some(o) = observed.get(&a.task.id)
                 && status.state == TaskState::Starting
@@ -72,6 +75,9 @@ impl Worker {
             }
             // Whatever was not acknowledged before the restart is reported again.
             w.reporter.put(a.task.id, &a.task.status);
+            if a.task.status.state.is_terminal() {
+                w.plane.ended(a.task.id, addresses(&a).difference(&held).copied().collect());
+            }
             w.spawn(a);
         }
         w

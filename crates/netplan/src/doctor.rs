@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use skep_types::NodeId;
+use skep_types::gossip;
 use skep_types::netreport::{Finding, Level};
 
 use crate::facts::VXLAN_OVERHEAD;
@@ -70,6 +71,8 @@ pub struct PeerReach {
     /// The largest payload that came through VXLAN to it, of those that were tried; `None` if none did. Absent where there is no
     /// mesh to ask by.
     pub vxlan: Option<Option<u32>>,
+    /// Why it does not hear other nodes, though it is there.
+    pub deaf: Option<String>,
 }
 
 /// Everything that was looked at on a host.
@@ -213,6 +216,15 @@ fn peers(l: &Looked, out: &mut Out) {
     let port = l.vxlan_port;
     let mut good = 0;
     for p in &l.peers {
+        if let Some(why) = &p.deaf {
+            let text = format!(
+                "TCP {} of {} cannot be reached ({why}): while no manager is reached, it does not hear which tasks have ended, and \
+                 sends requests to them",
+                gossip::PORT,
+                p.addr
+            );
+            out.of(p.node, Level::Note, "underlay", text);
+        }
         match (&p.silent, p.vxlan) {
             (Some(why), None | Some(None)) => {
                 let text =
@@ -269,7 +281,7 @@ fn strangers(l: &Looked, out: &mut Out) {
             }
             Place::Input => {
                 let text = format!(
-                    "chain {} drops what it does not know: it must let TCP 2377 (at managers) and UDP {} of other nodes in",
+                    "chain {} drops what it does not know: it must let TCP 2377 (at managers), TCP 7946 and UDP {} of other nodes in",
                     s.name,
                     if l.vxlan_port == 0 { 4789 } else { l.vxlan_port }
                 );
@@ -289,6 +301,7 @@ mod tests {
             addr: Ipv4Addr::new(10, 0, 0, n),
             silent: None,
             vxlan: Some(Some(1450)),
+            deaf: None,
         };
         Looked {
             member: true,
@@ -339,6 +352,10 @@ mod tests {
             l.peers[1].silent = Some("no route".to_owned());
             l.peers[1].vxlan = Some(None);
         };
+        let deaf =
+            Looked { peers: vec![PeerReach { deaf: Some("refused".to_owned()), ..healthy().peers[0].clone() }], ..healthy() };
+        let notes: Vec<Finding> = findings(&deaf).into_iter().filter(|f| f.level == Level::Note).collect();
+        assert!(notes.len() == 1 && notes[0].text.contains("TCP 7946 of 10.0.0.1"), "{notes:?}");
         one(gone, &["nothing comes back from 10.0.0.2", "no route"]);
         let drop = Stranger { name: "inet fw forward".to_owned(), place: Place::Forward, knows_status: false };
         one(|l| l.strangers = vec![drop.clone()], &["inet fw forward", "ct status dnat accept"]);

@@ -17,7 +17,7 @@ use crate::error::{already_in_swarm, internal, invalid, join_timeout, unreachabl
 use crate::files::Disk;
 use crate::keys::Keys;
 use crate::node::{Shared, View, addresses, raft_id};
-use crate::running::{ManagerPart, Running, start_agent};
+use crate::running::{EarPart, ManagerPart, Running, start_agent};
 use crate::{lock, repair, role, watch};
 
 /// A join takes this long at most, as the reference's.
@@ -183,7 +183,8 @@ pub(crate) async fn finish(
         lock::follow(shared, &m.manager);
         role::watch_removal(shared, &m.manager);
     }
-    Ok(Running { disk, keys, tls, agent, manager })
+    let ear = EarPart::open(&agent, &tls);
+    Ok(Running { disk, keys, tls, agent, manager, ear })
 }
 
 pub(crate) async fn join(shared: &Arc<Shared>, r: JoinRequest) -> Result<NodeId, ControlError> {

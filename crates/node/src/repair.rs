@@ -16,7 +16,7 @@ use crate::files::Disk;
 use crate::join::{attempt, enter, finish, random_id};
 use crate::keys::Keys;
 use crate::node::{Shared, View, addresses, raft_id};
-use crate::running::{ManagerPart, Running, start_agent};
+use crate::running::{EarPart, ManagerPart, Running, start_agent};
 use crate::{lock, resume, role, watch};
 
 /// The log of the manager that was stopped is closed when the last call to it has ended.
@@ -89,7 +89,8 @@ async fn alone(shared: &Arc<Shared>, r: InitRequest, old: Disk, keys: Keys) -> R
     role::watch_removal(shared, &part.manager);
     let (agent, events) = start_agent(&shared.files, &disk, &tls, &shared.executor).await?;
     watch::agent(shared, events);
-    Ok(Running { disk, keys, tls, agent, manager: Some(part) })
+    let ear = EarPart::open(&agent, &tls);
+    Ok(Running { disk, keys, tls, agent, manager: Some(part), ear })
 }
 
 pub(crate) async fn restore(shared: &Arc<Shared>, r: RestoreRequest) -> Result<NodeId, ControlError> {

@@ -14,7 +14,7 @@ use crate::files::Disk;
 use crate::join::certificate;
 use crate::keys::{Keys, OpenError};
 use crate::node::Shared;
-use crate::running::{ManagerPart, Running, start_agent};
+use crate::running::{EarPart, ManagerPart, Running, start_agent};
 use crate::{lock, role, watch};
 
 /// A host whose clock was wrong at its start is looked at again so often.
@@ -121,7 +121,8 @@ pub(crate) async fn resume(shared: &Arc<Shared>, disk: Disk, kek: Option<&Unlock
             role::join_later(shared, m.manager.clone());
         }
     }
-    let running = Running { disk, keys, tls, agent, manager };
+    let ear = EarPart::open(&agent, &tls);
+    let running = Running { disk, keys, tls, agent, manager, ear };
     shared.show(&running, "");
     *slot = Some(running);
     watch::agent(shared, events);

@@ -1,14 +1,17 @@
 //! The parts of a host that is in a swarm. Must never have a manager part without a manager's certificate.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use skep_agent::{Agent, AgentConfig, AgentEvent, DirMemory, Executor, TlsUplink};
 use skep_manager::{DirStorage, Manager, ManagerConfig, TlsLinks};
 use skep_types::control::ControlError;
+use skep_types::gossip::PORT;
 use skep_wire::{Server, SystemClock, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::error::internal;
@@ -18,6 +21,9 @@ use crate::node::Shared;
 
 /// The door of a manager that was just stopped is closed within milliseconds.
 const DOOR_WAIT: Duration = Duration::from_secs(2);
+
+/// Pause before the port of the nodes is asked for again.
+const EAR_RETRY: Duration = Duration::from_secs(1);
 
 async fn listen(addr: &str) -> Result<TcpListener, ControlError> {
     let until = Instant::now() + DOOR_WAIT;
@@ -80,6 +86,38 @@ pub(crate) struct Running {
     pub(crate) tls: Tls,
     pub(crate) agent: Agent,
     pub(crate) manager: Option<ManagerPart>,
+    pub(crate) ear: EarPart,
+}
+
+/// The open door for what other nodes tell; shut when dropped.
+pub(crate) struct EarPart(JoinHandle<()>);
+
+impl Drop for EarPart {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl EarPart {
+    /// Opens it as soon as the port is free. Nothing waits for it: only what ends while no manager can be reached is told there.
+    pub(crate) fn open(agent: &Agent, tls: &Tls) -> Self {
+        let (ear, tls) = (agent.ear(), tls.clone());
+        Self(tokio::spawn(async move {
+            let mut warned = false;
+            loop {
+                let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await;
+                match listener.and_then(|l| Server::listen(l, tls.clone(), Arc::new(ear.clone()))) {
+                    Ok(_server) => return std::future::pending().await,
+                    Err(error) if warned => tracing::debug!(%error, "swarm: other nodes are not heard yet"),
+                    Err(error) => {
+                        warned = true;
+                        tracing::info!(%error, port = PORT, "swarm: other nodes are not heard yet");
+                    }
+                }
+                tokio::time::sleep(EAR_RETRY).await;
+            }
+        }))
+    }
 }
 
 /// Starts the agent of this host. A manager's first address to turn to is its own.

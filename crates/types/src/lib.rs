@@ -13,6 +13,7 @@ pub mod control;
 pub mod dataplane;
 pub mod digest;
 pub mod file;
+pub mod gossip;
 pub mod health;
 pub mod host;
 pub mod id;

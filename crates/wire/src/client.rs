@@ -15,9 +15,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::connect::{Settings, channel};
-use crate::message::{ControlAnswer, ControlCall, Empty, LogMessage, RaftMessage, RootAnswer, TunnelMessage};
+use crate::message::{ControlAnswer, ControlCall, Empty, Gossip, LogMessage, RaftMessage, RootAnswer, TunnelMessage};
 use crate::server::rpc::{
-    ca_client::CaClient, control_client::ControlClient, dispatcher_client::DispatcherClient, raft_client::RaftClient,
+    ca_client::CaClient, control_client::ControlClient, dispatcher_client::DispatcherClient, gossip_client::GossipClient,
+    raft_client::RaftClient,
 };
 use crate::{MAX_MESSAGE, Tls, TunnelStream, WireError, tls};
 
@@ -111,6 +112,14 @@ impl Client {
     pub async fn renew(&self, request: CertificateRequest) -> Result<Result<IssuedCertificate, ControlError>, WireError> {
         let mut c = CaClient::new(self.channel.clone());
         Ok(in_time(&self.addr, JOIN_TIMEOUT, c.renew(request)).await?.0)
+    }
+
+    /// Tells another node something.
+    ///
+    /// # Errors
+    /// [`WireError`] if it cannot be reached within `after`, or is no node of this swarm.
+    pub async fn gossip(&self, gossip: Gossip, after: Duration) -> Result<(), WireError> {
+        in_time(&self.addr, after, GossipClient::new(self.channel.clone()).tell(gossip)).await.map(drop)
     }
 
     /// Brings logs to the manager that asked for them; returns when that has all of them, or wants no more.

@@ -19,7 +19,8 @@ pub use client::{Client, SessionStream, fetch_root, request_certificate};
 pub use clock::SystemClock;
 pub use conn::PeerInfo;
 pub use message::{ControlAnswer, ControlCall, Payload, RaftMessage, Registration, RootAnswer};
-pub use server::{Handler, Incoming, LogStream, Server, TunnelStream};
+pub use server::{Handler, Incoming, Listener, LogStream, Server, TunnelStream};
+pub use skep_pki::Identity;
 pub use tls::{Credentials, Tls};
 
 use std::time::Duration;
@@ -46,6 +47,9 @@ pub(crate) const PATIENT: KeepAlive = KeepAlive { interval: Duration::from_secs(
 pub(crate) const PATIENT_PROTOCOL: &[u8] = b"skep-stream";
 /// Largest message. Control answers list whole tables; raft messages are below 4 MiB.
 pub const MAX_MESSAGE: usize = 32 * 1024 * 1024;
+
+/// Largest message from node to node: what a node says of itself at most, 40 bytes for each address.
+pub const MAX_GOSSIP: usize = 1024 * 1024;
 
 /// Why a call got no answer of the other side's handler.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use skep_types::attach::{Answer, WantedList};
 pub use skep_types::control::CertificateRequest;
 use skep_types::control::{ControlError, ControlRequest, ControlResponse, IssuedCertificate, StatusReport};
+pub use skep_types::gossip::Gossip;
 use skep_types::logs::LogAsk;
 pub use skep_types::logs::LogMessage;
 use skep_types::object::NodeDescription;

@@ -14,14 +14,15 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::conn::{Conn, PeerInfo};
 use crate::message::{
-    CertificateAnswer, ControlAnswer, ControlCall, Empty, LogMessage, Payload, RaftAnswer, RaftMessage, RootAnswer,
+    CertificateAnswer, ControlAnswer, ControlCall, Empty, Gossip, LogMessage, Payload, RaftAnswer, RaftMessage, RootAnswer,
     TunnelMessage,
 };
-use crate::{CONNECT_TIMEOUT, KeepAlive, MAX_MESSAGE, PATIENT, PATIENT_PROTOCOL, QUICK, Tls};
+use crate::{CONNECT_TIMEOUT, KeepAlive, MAX_GOSSIP, MAX_MESSAGE, PATIENT, PATIENT_PROTOCOL, QUICK, Tls};
 
 /// Generated glue.
 #[allow(missing_docs, unreachable_pub, clippy::all, unused)]
@@ -30,6 +31,7 @@ pub(crate) mod rpc {
     include!(concat!(env!("OUT_DIR"), "/skep.Raft.rs"));
     include!(concat!(env!("OUT_DIR"), "/skep.Control.rs"));
     include!(concat!(env!("OUT_DIR"), "/skep.Dispatcher.rs"));
+    include!(concat!(env!("OUT_DIR"), "/skep.Gossip.rs"));
 }
 
 /// Handshakes going on at once; more strangers than this have to wait in the kernel's queue.
@@ -65,6 +67,12 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
+/// What a node does with what others tell it. Who tells is already verified.
+pub trait Listener: Send + Sync + 'static {
+    /// A node says what has become of its tasks.
+    fn heard(&self, who: Identity, gossip: Gossip);
+}
+
 /// What comes through a tunnel; ends when the other side ended it or its connection broke.
 pub type TunnelStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = TunnelMessage> + Send>>;
 
@@ -93,11 +101,23 @@ impl Server {
     /// # Errors
     /// If the listener has no address.
     pub fn start(listener: TcpListener, tls: Tls, handler: Arc<dyn Handler>) -> std::io::Result<Self> {
+        Self::open(listener, tls, &routes(Service(handler)))
+    }
+
+    /// Serves what nodes tell each other on `listener` until dropped.
+    ///
+    /// # Errors
+    /// If the listener has no address.
+    pub fn listen(listener: TcpListener, tls: Tls, ear: Arc<dyn Listener>) -> std::io::Result<Self> {
+        let told = rpc::gossip_server::GossipServer::new(Ear(ear)).max_decoding_message_size(MAX_GOSSIP);
+        Self::open(listener, tls, &Routes::new(told))
+    }
+
+    fn open(listener: TcpListener, tls: Tls, routes: &Routes) -> std::io::Result<Self> {
         let addr = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
-        let service = Service(handler);
-        let doors =
-            Doors { quick: serve(service.clone(), QUICK, stopped.clone()), patient: serve(service, PATIENT, stopped.clone()) };
+        let serve = |alive| serve(routes.clone(), alive, stopped.clone());
+        let doors = Doors { quick: serve(QUICK), patient: serve(PATIENT) };
         tokio::spawn(accept(listener, tls, doors, stopped));
         Ok(Self { stop, addr })
     }
@@ -119,9 +139,8 @@ struct Doors {
     patient: Accepted,
 }
 
-/// Serves connections, each given up when it says nothing for as long as `alive` says.
-fn serve(service: Service, alive: KeepAlive, mut until: watch::Receiver<bool>) -> Accepted {
-    let (tx, rx) = mpsc::channel(ACCEPTED);
+/// All that a manager answers.
+fn routes(service: Service) -> Routes {
     let ca = rpc::ca_server::CaServer::new(service.clone());
     let raft = rpc::raft_server::RaftServer::new(service.clone())
         .max_decoding_message_size(MAX_MESSAGE)
@@ -132,15 +151,18 @@ fn serve(service: Service, alive: KeepAlive, mut until: watch::Receiver<bool>) -
     let dispatcher = rpc::dispatcher_server::DispatcherServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
+    Routes::new(ca).add_service(raft).add_service(control).add_service(dispatcher)
+}
+
+/// Serves connections, each given up when it says nothing for as long as `alive` says.
+fn serve(routes: Routes, alive: KeepAlive, mut until: watch::Receiver<bool>) -> Accepted {
+    let (tx, rx) = mpsc::channel(ACCEPTED);
     let router = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(alive.interval))
         .http2_keepalive_timeout(Some(alive.timeout))
         .initial_stream_window_size(4 * 1024 * 1024)
         .initial_connection_window_size(16 * 1024 * 1024)
-        .add_service(ca)
-        .add_service(raft)
-        .add_service(control)
-        .add_service(dispatcher);
+        .add_routes(routes);
     tokio::spawn(async move {
         let end = async move {
             // An error means that the server is gone, which is the same.
@@ -205,6 +227,18 @@ async fn handshake(
 
 #[derive(Clone)]
 struct Service(Arc<dyn Handler>);
+
+#[derive(Clone)]
+struct Ear(Arc<dyn Listener>);
+
+#[async_trait]
+impl rpc::gossip_server::Gossip for Ear {
+    async fn tell(&self, r: Request<Gossip>) -> Result<Response<Empty>, Status> {
+        let who = node(&r)?;
+        self.0.heard(who, r.into_inner());
+        Ok(Response::new(Empty {}))
+    }
+}
 
 fn peer<T>(r: &Request<T>) -> Result<PeerInfo, Status> {
     r.extensions().get::<PeerInfo>().copied().ok_or_else(|| Status::internal("connection without a peer"))

@@ -115,7 +115,7 @@ fn told(seen: &[Seen], nodes: &[Value]) -> (String, usize) {
         }
     }
     if !nodes.is_empty() {
-        out += "Between nodes: TCP 2377 to managers and UDP 4789 (or the swarm's own port) to all; Skep has no use for port 7946.\n";
+        out += "Between nodes: TCP 2377 to managers, TCP 7946 and UDP 4789 (or the swarm's own port) to all.\n";
     }
     out += &match faults {
         0 => "No faults were found.\n".to_owned(),

@@ -15,6 +15,7 @@ mod encrypted;
 mod faults;
 mod form;
 mod friends;
+mod gossip;
 mod health;
 mod inside;
 mod ipv6;

@@ -10,8 +10,8 @@ use skep_netplan::doctor::{Looked, PeerReach, findings};
 use skep_netplan::facts::{Member, VXLAN_OVERHEAD};
 use skep_netplan::host::MESH;
 use skep_netplan::{Mac, Ns, report};
-use skep_types::NodeId;
 use skep_types::netreport::{NamesReport, NetworkReport, SpaceReport};
+use skep_types::{NodeId, gossip};
 
 use super::core::Core;
 use super::guard::link_mtu;
@@ -168,7 +168,8 @@ fn peers(host: &dyn NetHost, member: &Member) -> Vec<PeerReach> {
             Err(e) => Some(e.to_string()),
         };
         let vxlan = largest.as_ref().map(|sizes| sizes.get(&peer.ingress_addr).copied());
-        PeerReach { node: peer.node, addr: peer.addr, silent, vxlan }
+        let deaf = if silent.is_none() { connects((peer.addr, gossip::PORT).into()) } else { None };
+        PeerReach { node: peer.node, addr: peer.addr, silent, vxlan, deaf }
     })
 }
 
