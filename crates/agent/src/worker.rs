@@ -61,7 +61,7 @@ impl Worker {
         let observed: BTreeMap<TaskId, _> = executor.observe().await.into_iter().map(|o| (o.task, o)).collect();
         let all = files.tasks();
         // Ended tasks that the managers have heard of hold their addresses no more.
-        let held: BTreeSet<_> = all.iter().filter(|a| !a.task.status.state.is_terminal()).flat_map(|a| addresses(a)).collect();
+        let held: BTreeSet<_> = all.iter().filter(|a| !a.task.status.state.is_terminal()).flat_map(addresses).collect();
         for mut a in all {
             let status = &mut a.task.status;
             if let Some(o) = observed.get(&a.task.id)

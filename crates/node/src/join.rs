@@ -183,8 +183,8 @@ pub(crate) async fn finish(
         lock::follow(shared, &m.manager);
         role::watch_removal(shared, &m.manager);
     }
-    let ear = EarPart::open(&agent, &tls);
-    Ok(Running { disk, keys, tls, agent, manager, ear })
+    let _ear = EarPart::open(&agent, &tls);
+    Ok(Running { disk, keys, tls, agent, manager, _ear })
 }
 
 pub(crate) async fn join(shared: &Arc<Shared>, r: JoinRequest) -> Result<NodeId, ControlError> {

@@ -89,8 +89,8 @@ async fn alone(shared: &Arc<Shared>, r: InitRequest, old: Disk, keys: Keys) -> R
     role::watch_removal(shared, &part.manager);
     let (agent, events) = start_agent(&shared.files, &disk, &tls, &shared.executor).await?;
     watch::agent(shared, events);
-    let ear = EarPart::open(&agent, &tls);
-    Ok(Running { disk, keys, tls, agent, manager: Some(part), ear })
+    let _ear = EarPart::open(&agent, &tls);
+    Ok(Running { disk, keys, tls, agent, manager: Some(part), _ear })
 }
 
 pub(crate) async fn restore(shared: &Arc<Shared>, r: RestoreRequest) -> Result<NodeId, ControlError> {

@@ -121,8 +121,8 @@ pub(crate) async fn resume(shared: &Arc<Shared>, disk: Disk, kek: Option<&Unlock
             role::join_later(shared, m.manager.clone());
         }
     }
-    let ear = EarPart::open(&agent, &tls);
-    let running = Running { disk, keys, tls, agent, manager, ear };
+    let _ear = EarPart::open(&agent, &tls);
+    let running = Running { disk, keys, tls, agent, manager, _ear };
     shared.show(&running, "");
     *slot = Some(running);
     watch::agent(shared, events);

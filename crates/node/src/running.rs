@@ -86,7 +86,8 @@ pub(crate) struct Running {
     pub(crate) tls: Tls,
     pub(crate) agent: Agent,
     pub(crate) manager: Option<ManagerPart>,
-    pub(crate) ear: EarPart,
+    /// Open as long as this is kept.
+    pub(crate) _ear: EarPart,
 }
 
 /// The open door for what other nodes tell; shut when dropped.

@@ -216,7 +216,11 @@ impl Host {
 
     /// A bridge that somebody else makes.
     pub(crate) fn add_bridge(&self, name: &str) {
-        self.net.run_in(&Ns::Host, || Ok(ip(&format!("link add {name} type bridge")))).unwrap();
+        let add = || {
+            ip(&format!("link add {name} type bridge"));
+            Ok(())
+        };
+        self.net.run_in(&Ns::Host, add).unwrap();
     }
 
     pub(crate) async fn restart_without(&mut self, n: u8) {
