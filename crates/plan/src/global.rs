@@ -11,7 +11,7 @@ use crate::constraint::fits_all;
 use crate::create::{Place, create};
 use crate::draft::Draft;
 use crate::slot::{Slot, has_had_its_turn, slot};
-use crate::{job, reaper, restart};
+use crate::{job, reaper, restart, rolling_update};
 
 /// Looks after every node.
 pub(crate) fn run(d: &mut Draft<'_>, service: &Service) {
@@ -38,10 +38,7 @@ pub(crate) fn one(d: &mut Draft<'_>, service: &Service, id: NodeId) {
     let takes_tasks = node.as_ref().is_some_and(|n| n.takes_tasks());
     job::end_older(d, service, key);
     if !service.spec.mode.is_job() {
-        // An update passes over a node that takes no tasks, and so over what one before it had begun there with start-first.
-        for t in slot(&d.work, service.id, key).left_over(service.revision) {
-            d.edit(t.id, |t| t.desired = TaskState::Shutdown);
-        }
+        rolling_update::leave_newest(d, service, key);
     }
     let s = slot(&d.work, service.id, key);
     if node.is_none() {

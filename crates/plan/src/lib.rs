@@ -164,7 +164,12 @@ fn tend(d: &mut Draft<'_>, service: &Service, key: SlotKey, s: &slot::Slot) {
     if restart::is_at_rest(d, service, s) {
         return;
     }
-    restart::replace_dead(d, service, s);
+    if !service.spec.mode.is_job() && rolling_update::leave_newest(d, service, key) {
+        let s = slot::slot(&d.work, service.id, key);
+        restart::replace_dead(d, service, &s);
+    } else {
+        restart::replace_dead(d, service, s);
+    }
     restart::release(d, service, key);
     drain::note(d, service, s);
     reaper::run(d, service.id, key);

@@ -17,7 +17,7 @@ use skep_types::{ServiceId, Time, options};
 use crate::constraint::{Constraint, fits_all};
 use crate::create::{Place, create};
 use crate::draft::Draft;
-use crate::slot::{Slot, has_had_its_turn, slots};
+use crate::slot::{Slot, has_had_its_turn, slot, slots};
 use crate::{allocate, reaper, restart};
 
 /// Tasks that do not run yet come after all times.
@@ -125,6 +125,17 @@ fn leave_one(d: &mut Draft<'_>, s: &Service) {
     for t in surplus {
         d.edit(t, |t| t.desired = TaskState::Shutdown);
     }
+}
+
+/// Of several tasks that run in a place, all of revisions gone by, only that of the newest stays: one update had begun the place
+/// with start-first, and the next one stands still before it comes there, or passes over a node that takes no tasks. Returns
+/// whether others were asked to stop.
+pub(crate) fn leave_newest(d: &mut Draft<'_>, s: &Service, key: SlotKey) -> bool {
+    let left = slot(&d.work, s.id, key).left_over(s.revision);
+    for t in &left {
+        d.edit(t.id, |t| t.desired = TaskState::Shutdown);
+    }
+    !left.is_empty()
 }
 
 /// Such a change does not replace tasks whose nodes satisfy it.

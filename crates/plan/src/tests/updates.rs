@@ -154,3 +154,23 @@ fn a_second_update_leaves_no_two_global_tasks_on_a_node_that_is_paused() {
     assert_eq!(there.len(), 1, "{there:?}");
     assert_eq!(there[0].id, new[0].id);
 }
+
+/// The second update stands still before it comes to the places that the first had begun (simulator, seed 1001284).
+#[test]
+fn an_update_that_is_paused_leaves_no_two_tasks_that_the_one_before_it_had_begun() {
+    let mut w = World::new(3);
+    let new = begin_start_first(&mut w, 2, None);
+    assert_eq!(new.len(), 2);
+    new.iter().for_each(|t| w.report(t, TaskState::Running));
+    w.update(|s| {
+        s.task.container.image = "broken".into();
+        s.update = Some(UpdateConfig { order: UpdateOrder::StartFirst, ..UpdateConfig::default() });
+    });
+    w.plan();
+    let broken: Vec<_> = w.store.tasks().filter(|t| t.revision == 3 && t.node.is_some()).cloned().collect();
+    assert!(!broken.is_empty());
+    broken.iter().for_each(|t| w.report(t, TaskState::Failed));
+    w.settle();
+    assert_eq!(w.update_state(), Some(UpdateState::Paused));
+    assert_eq!((w.running().len(), most_in_a_place(&w)), (4, 1));
+}
