@@ -34,6 +34,11 @@ fn field(m: &Value, name: &str) -> Result<String, String> {
     m[name].as_str().map(str::to_owned).ok_or_else(|| format!("a mutant has no {name}: {m}"))
 }
 
+/// Where a bug is put in: in one place, or also in those that would make up for it.
+fn places(m: &Value) -> impl Iterator<Item = &Value> {
+    std::iter::once(m).chain(m["also"].as_array().into_iter().flatten())
+}
+
 fn stale(name: &str, path: &Path) -> String {
     format!("mutant \"{name}\": what it replaces is not exactly once in {}", path.display())
 }
@@ -45,10 +50,12 @@ fn stale(name: &str, path: &Path) -> String {
 pub(crate) fn check(root: &Path) -> Result<Vec<String>, String> {
     let mut findings = Vec::new();
     for m in read(root)? {
-        let path = root.join(field(&m, "file")?);
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        if text.matches(&field(&m, "find")?).count() != 1 {
-            findings.push(stale(&field(&m, "name")?, &path));
+        for place in places(&m) {
+            let path = root.join(field(place, "file")?);
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            if text.matches(&field(place, "find")?).count() != 1 {
+                findings.push(stale(&field(&m, "name")?, &path));
+            }
         }
     }
     Ok(findings)
@@ -100,17 +107,20 @@ fn switch(name: &str) -> String {
 fn with_bugs(root: &Path, tree: &Path, all: &[Value]) -> Result<PathBuf, String> {
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     for m in all {
-        let (name, file) = (field(m, "name")?, field(m, "file")?);
-        let path = root.join(&file);
-        let text = match files.get(&file) {
-            Some(text) => text.clone(),
-            None => std::fs::read_to_string(&path).map_err(|e| format!("read {}: {e}", path.display()))?,
-        };
-        let find = field(m, "find")?;
-        if text.matches(&find).count() != 1 {
-            return Err(stale(&name, &path));
+        let name = field(m, "name")?;
+        for place in places(m) {
+            let file = field(place, "file")?;
+            let path = root.join(&file);
+            let text = match files.get(&file) {
+                Some(text) => text.clone(),
+                None => std::fs::read_to_string(&path).map_err(|e| format!("read {}: {e}", path.display()))?,
+            };
+            let find = field(place, "find")?;
+            if text.matches(&find).count() != 1 {
+                return Err(stale(&name, &path));
+            }
+            files.insert(file, text.replace(&find, &field(place, "replace")?.replace("BUG", &switch(&name))));
         }
-        files.insert(file, text.replace(&find, &field(m, "replace")?.replace("BUG", &switch(&name))));
     }
     copy(root, tree, &files)?;
     Ok(tree.to_owned())

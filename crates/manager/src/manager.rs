@@ -328,6 +328,12 @@ impl Manager {
         self.shared.raft.removed()
     }
 
+    /// The term in which this manager leads, if it does.
+    #[must_use]
+    pub fn leads_in(&self) -> Option<u64> {
+        *self.shared.leading.borrow()
+    }
+
     /// Whether this manager leads.
     #[must_use]
     pub fn is_leading(&self) -> bool {

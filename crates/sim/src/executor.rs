@@ -83,6 +83,22 @@ impl SimExecutor {
         self.lock().containers.keys().copied().collect()
     }
 
+    /// All containers as they are.
+    pub(crate) fn states(&self) -> Vec<(TaskId, ObservedState)> {
+        self.lock().containers.iter().map(|(t, c)| (*t, c.state)).collect()
+    }
+
+    /// How the container of a task is, if there is one.
+    pub(crate) fn state(&self, task: TaskId) -> Option<ObservedState> {
+        self.lock().containers.get(&task).map(|c| c.state)
+    }
+
+    /// A container runs whose task nobody knows: left by another swarm, say.
+    pub(crate) fn add_stranger(&self, task: TaskId) {
+        let stranger = Container { state: ObservedState::Running, changed: watch::channel(0).0 };
+        self.lock().containers.insert(task, stranger);
+    }
+
     /// One of the running containers ends by itself.
     pub(crate) fn exit_one(&self, which: u64, code: i32) {
         let running = self.running();

@@ -10,6 +10,7 @@ use skep_types::control::{ControlRequest, ControlResponse};
 use skep_types::object::{Node, NodeState, Service, TaskState, TaskStatus};
 use skep_types::spec::*;
 use skep_wire::ControlCall;
+use tokio::time::Instant;
 
 use crate::rng::Rng;
 use crate::schedule::Operation;
@@ -18,6 +19,9 @@ use crate::world::World;
 /// Most services and networks at once: enough to be in each other's way.
 const SERVICES: usize = 12;
 const NETWORKS: usize = 4;
+/// How long operators try on both sides of a cut, and how long they wait for an answer.
+const BOTH_SIDES: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Managers stay between these numbers, so that a swarm is left.
 const MANAGERS: std::ops::RangeInclusive<usize> = 3..=7;
 
@@ -123,6 +127,14 @@ pub(crate) async fn operate(world: Arc<World>, m: Arc<Manager>, op: Operation) {
                 change_node(&m, which, |n| n.spec.role == Role::Manager, |s| s.role = Role::Worker).await;
             }
         }
+        Operation::Waver(which, ms) => {
+            let managers = || store.nodes().filter(|n| n.spec.role == Role::Manager);
+            let all: Vec<_> = managers().cloned().collect();
+            let Some(n) = of(&all, which).filter(|_| all.len() > *MANAGERS.start()) else { return };
+            change_node(&m, 0, |o| o.id == n.id, |s| s.role = Role::Worker).await;
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            change_node(&m, 0, |o| o.id == n.id, |s| s.role = Role::Manager).await;
+        }
         Operation::RemoveNode(which) => {
             let all: Vec<_> =
                 store.nodes().filter(|n| n.role == Role::Worker && n.spec.role == Role::Worker).cloned().collect();
@@ -130,6 +142,31 @@ pub(crate) async fn operate(world: Arc<World>, m: Arc<Manager>, op: Operation) {
             let _ = m.call(ControlRequest::RemoveNode { target: n.id.to_string(), force: true }).await;
         }
     }
+}
+
+/// While the leader's host is cut off, one operator reads there and another one writes on the other side: a read that is answered
+/// shows what was written before it began.
+pub(crate) async fn try_both_sides(world: Arc<World>, cut: usize) {
+    let end = Instant::now() + BOTH_SIDES;
+    let reads = async {
+        while Instant::now() < end {
+            if let Some(m) = world.hosts[cut].manager() {
+                let _ = tokio::time::timeout(PATIENCE, operate(world.clone(), m, Operation::Read)).await;
+            }
+            tokio::time::sleep(PATIENCE / 10).await;
+        }
+    };
+    let writes = async {
+        while Instant::now() < end {
+            let others = world.hosts.iter().enumerate().filter(|(i, _)| *i != cut);
+            if let Some(m) = others.filter_map(|(_, h)| h.manager()).next() {
+                let first = m.store().services().next().cloned();
+                let _ = tokio::time::timeout(PATIENCE, update(&world, &m, first.as_ref(), |_| {})).await;
+            }
+            tokio::time::sleep(PATIENCE / 10).await;
+        }
+    };
+    tokio::join!(reads, writes);
 }
 
 async fn update(world: &World, m: &Manager, s: Option<&Arc<Service>>, f: impl FnOnce(&mut ServiceSpec)) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use skep_types::spec::Role;
 use tokio::time::Instant;
 
-use crate::check::{Checker, Violation, converged};
+use crate::check::{Checker, Violation, converged, look};
 use crate::host::Host;
 use crate::net::Net;
 use crate::rng::Rng;
@@ -72,6 +72,7 @@ async fn simulation(seed: u64, size: Size, events: &Schedule) -> Report {
         let at = begin + Duration::from_millis(*at);
         while Instant::now() < at && check.violation().is_none() {
             tokio::time::sleep_until((Instant::now() + LOOK).min(at)).await;
+            check.check(3, look(&world));
         }
         if check.violation().is_some() {
             break;
@@ -118,6 +119,7 @@ async fn form(world: &Arc<World>, size: Size) -> Result<(), String> {
 
 fn happen(world: &Arc<World>, event: &Event) {
     tracing::debug!(?event, "sim");
+    world.check.lately.note(event, world.hosts.len());
     let host = |i: usize| &world.hosts[i];
     match event.clone() {
         Event::Operate(which, op) => {
@@ -130,6 +132,9 @@ fn happen(world: &Arc<World>, event: &Event) {
         Event::Start(i) => start(world, i),
         Event::Cut(a, b, cut) => world.net.cut(a, b, cut),
         Event::Isolate(i, cut) => {
+            if cut && host(i).manager().is_some_and(|m| m.is_leading()) {
+                tokio::spawn(operator::try_both_sides(world.clone(), i));
+            }
             for other in (0..world.hosts.len()).filter(|o| *o != i) {
                 world.net.cut(i, other, cut);
                 world.net.cut(other, i, cut);
@@ -146,6 +151,11 @@ fn happen(world: &Arc<World>, event: &Event) {
         Event::Forget(i) => {
             kill(world, i, true);
             host(i).forget();
+        }
+        Event::Stranger(i, number) => {
+            if host(i).node().is_some() && !host(i).is_removed() {
+                host(i).executor.add_stranger(skep_types::TaskId(u128::from(number)));
+            }
         }
         Event::Rogue(i) => {
             if let (Some(node), Some((_, m))) = (host(i).node(), world.some_manager(0)) {

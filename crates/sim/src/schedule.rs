@@ -48,6 +48,8 @@ pub enum Operation {
     Promote(u64),
     /// Make a manager a worker.
     Demote(u64),
+    /// Make a manager a worker, and a manager again after so many milliseconds.
+    Waver(u64, u64),
     /// Forget a node.
     RemoveNode(u64),
     /// Read everything and compare with what was acknowledged.
@@ -87,6 +89,8 @@ pub enum Event {
     Failures(u64),
     /// A host burns down. No schedule of a seed has this: the swarm need not come back from it.
     Forget(usize),
+    /// On a host, a container with this number for its task runs that no manager knows of.
+    Stranger(usize, u64),
     /// A node reports on tasks that are not its own.
     Rogue(usize),
 }
@@ -131,7 +135,9 @@ fn operations(rng: &mut Rng, end: u64, out: &mut Schedule) {
             63..=65 => Operation::RemoveNetwork(a),
             66..=76 => Operation::Availability(a, b),
             77..=80 => Operation::Promote(a),
-            81..=84 => Operation::Demote(a),
+            81..=83 => Operation::Demote(a),
+            // Often within the few milliseconds that it takes to leave the group.
+            84 => Operation::Waver(a, if b.is_multiple_of(2) { b % 40 } else { b % 2_000 }),
             85 => Operation::RemoveNode(a),
             _ => Operation::Read,
         };
@@ -145,7 +151,9 @@ fn fault(rng: &mut Rng, size: Size, at: u64, end: u64, out: &mut Schedule) {
     // Managers are hit more often than their share.
     let host = if rng.chance(600) { rng.below(size.managers) } else { rng.below(size.hosts) };
     let other = if rng.chance(700) { rng.below(size.managers) } else { rng.below(size.hosts) };
-    let until = (at + rng.range(200..40_000)).min(end);
+    // Some are over before anybody has noticed.
+    let longest = if rng.chance(250) { 1_500 } else { 40_000 };
+    let until = (at + rng.range(200..longest)).min(end);
     let mut push = |at: u64, e: Event| out.push((at, e));
     match rng.range(0..100) {
         0..=14 => {
@@ -207,6 +215,12 @@ fn fault(rng: &mut Rng, size: Size, at: u64, end: u64, out: &mut Schedule) {
             push(at, Event::Failures(rng.range(10..300)));
             push(until, Event::Failures(0));
         }
-        _ => push(at, Event::Rogue(host)),
+        98 => push(at, Event::Rogue(host)),
+        _ => {
+            // Its daemon finds it when it starts.
+            push(at, Event::Kill(host));
+            push(at, Event::Stranger(host, rng.next()));
+            push(until, Event::Start(host));
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod end;
 mod history;
+mod lately;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 pub(crate) use end::converged;
 pub(crate) use history::History;
+pub(crate) use lately::look;
 
 /// The tables are checked whole at every so many transactions, and those a transaction touched at each.
 const WHOLE_EVERY: u64 = 64;
@@ -61,6 +63,7 @@ pub(crate) struct Checker {
     start: Instant,
     inner: Mutex<Inner>,
     pub(crate) history: History,
+    pub(crate) lately: lately::Lately,
 }
 
 /// Equal on all machines.
@@ -72,7 +75,7 @@ fn digest(parts: &[&[u8]]) -> u64 {
 
 impl Checker {
     pub(crate) fn new(start: Instant) -> Self {
-        Self { start, inner: Mutex::default(), history: History::default() }
+        Self { start, inner: Mutex::default(), history: History::default(), lately: lately::Lately::new(start) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
