@@ -96,6 +96,9 @@ pub(crate) async fn run(s: Arc<Shared>) {
     let mut last = Instant::now();
     loop {
         let nodes = s.sessions.lately();
+        // Nothing lasts beyond the moment at which agents are to be sent away: they have little time to find another manager.
+        let left = (last + DETACHED).saturating_duration_since(Instant::now());
+        let before_detached = |most: Duration| if left.is_zero() { most } else { most.min(left) };
         if s.is_leading() {
             take(&s, &nodes);
             s.followed.take(s.config.node, s.followed.here(), s.store().applied(), last);
@@ -110,7 +113,7 @@ pub(crate) async fn run(s: Arc<Shared>) {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
-                answer = s.ask(&leader, call, ANSWER) => match answer {
+                answer = s.ask(&leader, call, before_detached(ANSWER)) => match answer {
                     Ok(ControlAnswer::Noted { drained, .. }) => {
                         s.followed.learn(drained);
                         last = Instant::now();
@@ -121,16 +124,18 @@ pub(crate) async fn run(s: Arc<Shared>) {
                 },
             }
         }
-        if last.elapsed() > DETACHED {
+        let left = DETACHED.saturating_sub(last.elapsed());
+        if left.is_zero() {
             s.attached.send_if_modified(|a| std::mem::replace(a, false));
         }
+        let pause = if s.followed.urgent() { TELL_URGENT } else { TELL };
         tokio::select! {
             biased;
             _ = stop.wait_for(|s| *s) => return,
             // A new leader hears at once who lives.
             c = leadership.changed() => if c.is_err() { return },
             _ = leading.changed() => {}
-            () = tokio::time::sleep(if s.followed.urgent() { TELL_URGENT } else { TELL }) => {}
+            () = tokio::time::sleep(if left.is_zero() { pause } else { pause.min(left) }) => {}
             () = s.followed.news.notified() => {}
         }
     }
