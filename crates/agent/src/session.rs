@@ -190,6 +190,7 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
     let mut goodbye = inner.goodbye.subscribe();
     let mut heard = Instant::now();
     let mut beat = Instant::now();
+    let mut returning = FuturesUnordered::new();
     let mut back = Instant::now() + RETURN.mul_f64(0.5 + inner.config.clock.fraction());
     let mut describe = tokio::time::interval_at(Instant::now() + DESCRIBE, DESCRIBE);
     let mut under_way: Option<(u64, Vec<StatusReport>)> = None;
@@ -256,13 +257,18 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
                     return End::Lost(format!("{addr} takes no more messages"));
                 }
             }
+            Some(answer) = returning.next(), if !returning.is_empty() => {
+                if let Ok(Ok(open)) = answer {
+                    return End::Moved(Box::new(open));
+                }
+            }
             () = tokio::time::sleep_until(back) => {
                 back = Instant::now() + RETURN.mul_f64(0.5 + inner.config.clock.fraction());
                 let order = choice::order(inner.config.node, inner.managers());
-                if let Some((_, choice)) = order.into_iter().next().filter(|(_, a)| *a != addr)
-                    && let Ok(open) = open(inner, choice, hello(inner, worker).await).await
-                {
-                    return End::Moved(Box::new(open));
+                if let Some((_, choice)) = order.into_iter().next().filter(|(_, a)| *a != addr) {
+                    let hello = hello(inner, worker).await;
+                    // Beside this session: its host may have no power, and this one has to go on meanwhile.
+                    returning.push(tokio::time::timeout(ROUND, open(inner, choice, hello)));
                 }
             }
             () = raised(&mut goodbye) => {
