@@ -13,7 +13,7 @@ pub const MAX_PROPOSAL_BYTES: usize = 1_572_864;
 pub struct RaftConfig {
     /// This member's raft id, drawn at random for each join and never used again.
     pub id: u64,
-    /// Time between heartbeats of the leader.
+    /// Time between heartbeats of the leader, and the longest way to a member and back: an answer that comes later is lost.
     pub heartbeat: Duration,
     /// Shortest election timeout.
     pub election_min: Duration,
@@ -31,12 +31,13 @@ pub struct RaftConfig {
 }
 
 impl RaftConfig {
-    /// The defaults for the member `id`: heartbeat 100 ms, elections 300–600 ms, a snapshot every 10,000 entries or 64 MiB.
+    /// The defaults for the member `id`: heartbeat 250 ms, elections 300–600 ms, a snapshot every 10,000 entries or 64 MiB.
     #[must_use]
     pub fn new(id: u64) -> Self {
         Self {
             id,
-            heartbeat: Duration::from_millis(100),
+            // The way around the world and back; at 100 ms a leader could not hold managers on two continents together.
+            heartbeat: Duration::from_millis(250),
             // An election begins between max + min and max + max after the leader was last heard (the lease comes first): within
             // 0.9 s nobody stands up against a leader that was only paused or lost a message.
             election_min: Duration::from_millis(300),

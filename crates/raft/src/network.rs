@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::{Either, select};
@@ -106,6 +107,10 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     rmp_serde::from_slice(bytes).map_err(|e| e.to_string())
 }
 
+/// Entries are answered when the member's disk has them: one that is slow must not be sent them again and again for nothing.
+/// The consensus library would give them the time of a heartbeat, and gives heartbeats no more than that itself.
+const APPEND: Duration = Duration::from_secs(1);
+
 /// Makes connections to members.
 pub(crate) struct Factory {
     pub(crate) transport: Arc<dyn Transport>,
@@ -152,7 +157,11 @@ impl Client {
         let known = self.directory.lock().unwrap_or_else(PoisonError::into_inner).get(&self.target.id).cloned();
         let target = known.unwrap_or_else(|| self.target.clone());
         let call = self.transport.call(&target, kind, bytes);
-        match tokio::time::timeout(option.hard_ttl(), call).await {
+        let limit = match kind {
+            MessageKind::Append => option.hard_ttl().max(APPEND),
+            _ => option.hard_ttl(),
+        };
+        match tokio::time::timeout(limit, call).await {
             Ok(Ok(answer)) => decode(&answer).map_err(|e| RPCError::Network(NetworkError::from_string(e))),
             Ok(Err(e)) => {
                 if matches!(e, TransportError::Removed { .. }) {
@@ -161,10 +170,9 @@ impl Client {
                 Err(RPCError::Unreachable(Unreachable::new(&e)))
             }
             Err(_) => Err(RPCError::Unreachable(Unreachable::from_string(format!(
-                "{} to {} timed out after {:?}",
+                "{} to {} timed out after {limit:?}",
                 kind.name(),
                 target.addr,
-                option.hard_ttl()
             )))),
         }
     }
