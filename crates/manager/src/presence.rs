@@ -1,6 +1,6 @@
 //! Signs of life: which agents this manager hears, told to the leader several times a second, and whether this manager itself
-//! hears the leader. A manager that does not must not keep agents, for nobody would know that they live. Must never count as
-//! heard what was not heard.
+//! hears the leader, and follows it. A manager that does not must not keep agents: nobody would know that they live, and they
+//! would not be told anything. Must never count as heard what was not heard.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,9 @@ const ANSWER: Duration = Duration::from_millis(1000);
 /// Without an answer of a leader for so long, agents are sent to other managers: they find one within the time that is left
 /// of [`SILENCE`]. Longer than an election, which is no reason to lose them.
 const DETACHED: Duration = Duration::from_millis(2000);
+/// A manager whose tables are still not where the leader's were so long ago has nothing new to tell its agents: its disk is full, or
+/// entries do not get through to it.
+const BEHIND: Duration = Duration::from_secs(5);
 
 /// Whose agents have a session here, and when each was last heard.
 #[derive(Debug, Default)]
@@ -94,6 +97,8 @@ pub(crate) async fn run(s: Arc<Shared>) {
     let mut leadership = s.raft.leadership();
     let mut leading = s.leading.subscribe();
     let mut last = Instant::now();
+    // Up to where the leader's tables were, and when it said so.
+    let mut told = (0, last);
     loop {
         let nodes = s.sessions.lately();
         // Nothing lasts beyond the moment at which agents are to be sent away: they have little time to find another manager.
@@ -103,6 +108,7 @@ pub(crate) async fn run(s: Arc<Shared>) {
             take(&s, &nodes);
             s.followed.take(s.config.node, s.followed.here(), s.store().applied(), last);
             last = Instant::now();
+            told = (0, last);
             s.attached.send_if_modified(|a| !std::mem::replace(a, true));
         } else if let Some(leader) = s.target() {
             let call = ControlCall::Presence { manager: s.config.node, nodes, follows: s.followed.here() };
@@ -114,10 +120,14 @@ pub(crate) async fn run(s: Arc<Shared>) {
                     Err(_) => return,
                 },
                 answer = s.ask(&leader, call, before_detached(ANSWER)) => match answer {
-                    Ok(ControlAnswer::Noted { drained, .. }) => {
+                    Ok(ControlAnswer::Noted { applied, drained }) => {
                         s.followed.learn(drained);
                         last = Instant::now();
-                        s.attached.send_if_modified(|a| !std::mem::replace(a, true));
+                        if s.store().applied() >= told.0 {
+                            told = (applied, last);
+                        }
+                        let follows = last - told.1 < BEHIND;
+                        s.attached.send_if_modified(|a| std::mem::replace(a, follows) != follows);
                     }
                     Ok(_) => {}
                     Err(e) => tracing::debug!(error = %e, "presence: the leader does not answer"),
