@@ -100,11 +100,18 @@ fn table(facts: &Facts, container: &Container, version: Version) -> Table {
     table
 }
 
+/// Chains for at least so many backends are always there.
+const FEW: usize = 4;
+/// Chains for fewer backends than this are there before a service has so many: the kernel walks through all backends when a rule
+/// comes to name them, which takes longer than all else of a change. The others come and go with their services.
+const USUAL: usize = 16;
+
 fn vips(facts: &Facts, overlays: &BTreeSet<&str>, version: Version, table: &mut Table) {
     let field = version.field();
     let mut count = Set::new(&[field], SetData::Verdict);
     let mut be = Set::new(&[field, Field::Mark], SetData::Value(vec![field]));
     let mut empty = Set::new(&[field], SetData::None);
+    let mut usual = FEW;
     let views = overlays.iter().filter_map(|id| facts.overlay(id));
     for (view, service) in views.flat_map(|view| view.services.iter().map(move |s| (view, s))) {
         let form = |addr: Ipv4Addr| match version {
@@ -117,13 +124,17 @@ fn vips(facts: &Facts, overlays: &BTreeSet<&str>, version: Version, table: &mut 
             empty.elements.insert(vip, Datum::None);
             continue;
         }
-        let chain = format!("n{}", backends.len());
+        let chain = spread_name(backends.len());
         for (index, addr) in (0u32..).zip(&backends) {
             let key = bytes(&[&vip, &index.to_ne_bytes()]);
             be.elements.insert(key, Datum::Value(octets(*addr)));
         }
         table.chains.entry(chain.clone()).or_insert_with(|| spread(backends.len(), version));
+        usual = usual.max(backends.len().min(USUAL - 1) + 1);
         count.elements.insert(vip, Datum::Verdict(Verdict::Goto(chain)));
+    }
+    for n in 1..=usual.next_power_of_two() {
+        table.chains.entry(spread_name(n)).or_insert_with(|| spread(n, version));
     }
     let out = vec![join(vec![key(&[(version.destination(), field)]), vmap("count")])];
     table.chains.insert("out".to_owned(), base(ChainKind::Nat, HookPoint::Output, -100, out));
@@ -136,7 +147,12 @@ fn vips(facts: &Facts, overlays: &BTreeSet<&str>, version: Version, table: &mut 
     table.sets.insert("empty".to_owned(), empty);
 }
 
-/// One chain per number of backends in use: picks an index at random, looks the backend up.
+/// The name of a chain for so many backends.
+fn spread_name(backends: usize) -> String {
+    format!("n{backends}")
+}
+
+/// One chain per number of backends: picks an index at random, looks the backend up.
 fn spread(backends: usize, version: Version) -> Chain {
     let modulus = u32::try_from(backends).unwrap_or(u32::MAX);
     let pick = key(&[(version.destination(), version.field()), (Load::Random(modulus), Field::Mark)]);
