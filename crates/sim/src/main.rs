@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use skep_sim::{Size, run, schedule, shrink};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 struct Options {
     seed: u64,
@@ -18,6 +20,16 @@ struct Options {
     keep_going: bool,
     /// Numbers of the events to keep; all if empty.
     only: Vec<usize>,
+}
+
+/// Simulated seconds, in front of each line of a log.
+struct SimulatedTime;
+
+impl FormatTime for SimulatedTime {
+    fn format_time(&self, w: &mut Writer<'_>) -> std::fmt::Result {
+        thread_local!(static START: tokio::time::Instant = tokio::time::Instant::now());
+        write!(w, "{:10.3}", START.with(tokio::time::Instant::elapsed).as_secs_f64())
+    }
 }
 
 fn options() -> Result<Options, String> {
@@ -69,7 +81,8 @@ fn main() -> ExitCode {
         }
     };
     if o.verbose {
-        tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).with_timer(SimulatedTime).init();
     }
     let begin = Instant::now();
     let (mut simulated, mut transactions, mut runs, mut failed) = (0, 0, 0, 0);
