@@ -114,6 +114,7 @@ fn of_service(service: &Value, tasks: &[Value], nodes: &[Value], names: &Names) 
     out.push(match (all, waiting) {
         (0, _) if asked == Some(0) => format!("{who} is scaled to 0: no task is to run."),
         (0, _) => format!("{who} has no task: no node fits it, or the managers have not come to it yet."),
+        (1, false) => format!("{who} waits for nothing: its task runs."),
         (_, false) => format!("{who} waits for nothing: all its {all} tasks run."),
         _ => format!("{who}: {running} of {all} tasks run."),
     });
@@ -124,8 +125,16 @@ fn of_service(service: &Value, tasks: &[Value], nodes: &[Value], names: &Names) 
     for (what, who) in groups {
         out.push(format!("  {}: {what}", who.join(", ")));
     }
-    if meant.len() < all {
-        out.push(format!("  {} more tasks are to be made", all - meant.len()));
+    // Ended before they were to run, and kept in their places until the delay is over.
+    let again = tasks.iter().filter(|t| !wanted(t) && text(t, "/DesiredState") == "ready").map(|t| name(t, names));
+    let again: Vec<String> = again.collect();
+    if !again.is_empty() {
+        out.push(format!("  {}: tried again when the restart's delay is over", again.join(", ")));
+    }
+    match all.saturating_sub(meant.len() + again.len()) {
+        0 => {}
+        1 => out.push("  1 more task is to be made".to_owned()),
+        more => out.push(format!("  {more} more tasks are to be made")),
     }
     let update = &service["UpdateStatus"];
     let message = text(update, "/Message");
@@ -236,7 +245,7 @@ mod tests {
             &nodes,
             &Names::default(),
         );
-        assert_eq!(calm, "web waits for nothing: all its 1 tasks run.\n");
+        assert_eq!(calm, "web waits for nothing: its task runs.\n");
     }
 
     #[test]

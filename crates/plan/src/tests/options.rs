@@ -56,6 +56,57 @@ fn without_the_label_the_delay_does_not_grow() {
     }
 }
 
+/// A task that is prepared while its restart's delay lasts can fail at that, as without its image: not every moment again.
+#[test]
+fn what_fails_while_it_is_prepared_waits_for_its_delay() {
+    let mut w = World::new(2);
+    w.service(1, |s| s.task.restart = Some(RestartPolicy { delay: Duration::from_secs(5), ..RestartPolicy::default() }));
+    while w.plan() > 0 {}
+    let newest = |w: &World| w.store.tasks_of_service(S).max_by_key(|t| (t.meta.created_at, t.id)).unwrap().clone();
+    w.report(&newest(&w), TaskState::Rejected);
+    while w.plan() > 0 {}
+    for round in 0..3 {
+        let next = newest(&w);
+        assert_eq!(next.not_before.map(|at| at.since(w.now).as_secs()), Some(5), "round {round}");
+        w.now = w.now.after(Duration::from_secs(1));
+        w.report(&next, TaskState::Rejected);
+        while w.plan() > 0 {}
+        assert_eq!(newest(&w).id, next.id, "another one before the delay was over");
+        // A new leader comes to the same.
+        w.dirty = Dirty::all();
+        assert_eq!(w.plan(), 0);
+        w.now = next.not_before.unwrap();
+        w.dirty = Dirty::all();
+        while w.plan() > 0 {}
+        assert_ne!(newest(&w).id, next.id, "none when it was over");
+    }
+}
+
+/// The same of one that is to take over from a drained node.
+#[test]
+fn what_cannot_take_over_waits_for_its_delay() {
+    let mut w = World::new(2);
+    w.service(1, |s| {
+        s.update = Some(UpdateConfig { order: UpdateOrder::StartFirst, ..UpdateConfig::default() });
+        s.task.restart = Some(RestartPolicy { delay: Duration::from_secs(5), ..RestartPolicy::default() });
+    });
+    w.settle();
+    let at = w.running()[0].node.unwrap().0;
+    drain(&mut w, at, "update");
+    for _ in 0..4 {
+        while w.plan() > 0 {}
+        let new = w.store.tasks().find(|t| t.takes_over && t.is_wanted()).cloned().unwrap();
+        if !new.status.state.is_terminal() {
+            w.report(&new, TaskState::Rejected);
+        }
+    }
+    while w.plan() > 0 {}
+    let made = w.store.tasks_of_service(S).filter(|t| t.takes_over).count();
+    assert_eq!((made, w.running().len()), (2, 1), "one at once, one more that waits");
+    w.pass(5);
+    assert_eq!(most_in_one_place(&w), 1);
+}
+
 /// Four replicas, an update whose new tasks are placed and then do nothing, and what has become of it.
 fn stuck(action: FailureAction, ratio: f32, deadline: Option<&str>) -> World {
     let mut w = World::new(3);
