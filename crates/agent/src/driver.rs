@@ -53,6 +53,11 @@ pub(crate) fn addresses(a: &Assignment) -> BTreeSet<(NetworkId, Ipv4Addr)> {
     a.networks.iter().map(|n| (n.id, n.addr.addr)).collect()
 }
 
+/// Whether a task takes no requests any more: it has ended, or its health check has failed.
+pub(crate) fn takes_none(status: &TaskStatus) -> bool {
+    status.state.is_terminal() || status.draining
+}
+
 /// Starts a task's container with the files that it needs.
 async fn start(executor: &dyn Executor, assignment: &Assignment, stored: &Stored) -> Result<Started, ExecError> {
     let files = stored.wait(&assignment.spec.container.files).await?;
@@ -127,8 +132,9 @@ impl Driver {
         }
         if step == Step::GiveUp {
             if serves {
-                // The managers hear of it by the report of now.
+                // The managers hear of it by the report of now; without any the other nodes do.
                 self.plane.drain(self.plane.told()).await;
+                self.plane.spread(&addresses(&self.assignment)).await;
             }
             let stopped = match executor.shutdown(id, self.grace()).await {
                 Ok(()) => executor.wait(id).await,
@@ -185,7 +191,7 @@ impl Driver {
         }
         self.files.put_task(&self.assignment);
         self.reporter.put(self.assignment.task.id, status);
-        if status.state.is_terminal() {
+        if takes_none(status) {
             self.plane.ended(self.assignment.task.id, addresses(&self.assignment));
         }
     }

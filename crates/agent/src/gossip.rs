@@ -1,5 +1,5 @@
-//! What this node tells others while no manager can be reached: which of its tasks have ended. Must never be silent about one that
-//! others may still send requests to.
+//! What this node tells others while no manager can be reached: which of its tasks have ended or are unhealthy. Must never be silent
+//! about one that others may still send requests to.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,11 +32,12 @@ pub(crate) async fn run(uplink: Arc<dyn Uplink>, plane: Plane) {
                     async move {
                         let addr = SocketAddr::from((addr, PORT)).to_string();
                         if let Err(e) = uplink.gossip(&addr, node, gossip, LIMIT).await {
-                            tracing::debug!(%node, error = %e, "agent: a node was not told which tasks have ended");
+                            tracing::debug!(%node, error = %e, "agent: a node was not told which tasks take no more requests");
                         }
                     }
                 };
                 stream::iter(peers).map(tell).buffer_unordered(AT_ONCE).collect::<()>().await;
+                plane.said(&gossip);
                 said = gossip;
                 let _ = tokio::time::timeout(AGAIN, changes).await;
             }

@@ -48,7 +48,9 @@ struct Wanted {
     plane: Option<DataPlane>,
     /// No manager is there to say what has ended since.
     alone: bool,
-    /// Tasks of this node that have ended, which the managers have not acknowledged yet.
+    /// Their last word when they were lost: what nodes say of tasks, they say of these.
+    known: Option<DataPlane>,
+    /// Tasks of this node that have ended or are unhealthy, which the managers have not acknowledged yet.
     own: BTreeMap<TaskId, BTreeSet<(NetworkId, Ipv4Addr)>>,
     /// What others say of their own.
     heard: BTreeMap<NodeId, Gossip>,
@@ -67,7 +69,33 @@ impl Wanted {
         }
         let mut ended = self.heard.clone();
         ended.extend(plane.node.map(|node| (node, self.own())));
-        Some(plane.without(&ended))
+        let known = self.known.as_ref().unwrap_or(&plane).clone();
+        Some(plane.without(&ended, &known))
+    }
+
+    /// The managers are lost. What was heard since they were lost before, and is not of those who have the addresses now, is over.
+    fn lost(&mut self) {
+        if let (Some(before), Some(now)) = (&self.known, &self.plane) {
+            for gossip in self.heard.values_mut() {
+                gossip.ended.retain(|(network, addr)| now.same_holder(before, *network, *addr));
+            }
+        }
+        self.known.clone_from(&self.plane);
+        self.alone = true;
+    }
+
+    /// The managers have the last word again.
+    fn found(&mut self) {
+        self.alone = false;
+        self.known = None;
+        self.heard.clear();
+    }
+
+    /// Another node says what of its own takes no requests; whether that changes anything.
+    fn hear(&mut self, node: NodeId, gossip: Gossip) -> bool {
+        let known = self.plane.as_ref().is_some_and(|p| p.peers.iter().any(|peer| peer.node == node));
+        let taken = known && self.alone && gossip.ended.len() <= Gossip::MOST;
+        taken && self.heard.insert(node, gossip.clone()) != Some(gossip)
     }
 }
 
@@ -79,6 +107,8 @@ pub(crate) struct Plane {
     /// Index of a question, and the number of the plane that answers it.
     questions: Arc<Mutex<VecDeque<(u64, u64)>>>,
     asked: Arc<Notify>,
+    /// What the other nodes were told last.
+    said: watch::Sender<Gossip>,
 }
 
 impl Plane {
@@ -116,7 +146,8 @@ impl Plane {
             }
         });
         let told = watch::channel(Told::default()).0;
-        Self { wanted, applied, told, questions: Arc::default(), asked: Arc::default() }
+        let said = watch::channel(Gossip::default()).0;
+        Self { wanted, applied, told, questions: Arc::default(), asked: Arc::default(), said }
     }
 
     /// Digest of what is wanted now; 0 if nothing is.
@@ -164,31 +195,57 @@ impl Plane {
     /// Whether there are managers to say what has ended; whoever is not alone any more forgets what it heard.
     fn alone(&self, alone: bool) {
         self.wanted.send_if_modified(|w| {
-            let changed = std::mem::replace(&mut w.alone, alone) != alone;
+            let before = w.alone;
             let matters = !(w.own.is_empty() && w.heard.is_empty());
-            if !alone {
-                w.heard.clear();
+            if alone {
+                w.lost()
+            } else {
+                w.found()
             }
-            changed && matters
+            before != alone && matters
         });
+        if !alone {
+            self.said.send_replace(Gossip::default());
+        }
     }
 
-    /// A task of this node has ended: where it was reached.
+    /// A task of this node has ended or is unhealthy: where it was reached.
     pub(crate) fn ended(&self, task: TaskId, at: BTreeSet<(NetworkId, Ipv4Addr)>) {
         self.wanted.send_if_modified(|w| w.own.insert(task, at.clone()).as_ref() != Some(&at) && w.alone);
     }
 
-    /// The managers know of a task's end, or it is gone.
+    /// The managers know of that, or it is gone.
     pub(crate) fn forget(&self, task: TaskId) {
         self.wanted.send_if_modified(|w| w.own.remove(&task).is_some() && w.alone);
     }
 
-    /// Another node says what of its own has ended.
+    /// Another node says what of its own has ended or is unhealthy.
     pub(crate) fn heard(&self, node: NodeId, gossip: Gossip) {
-        self.wanted.send_if_modified(|w| {
-            let known = w.plane.as_ref().is_some_and(|p| p.peers.iter().any(|peer| peer.node == node));
-            known && w.alone && gossip.ended.len() <= Gossip::MOST && w.heard.insert(node, gossip.clone()) != Some(gossip)
+        self.wanted.send_if_modified(|w| w.hear(node, gossip));
+    }
+
+    /// The other nodes were told, as far as they could be reached.
+    pub(crate) fn said(&self, gossip: &Gossip) {
+        self.said.send_if_modified(|s| {
+            let other = *s != *gossip;
+            s.clone_from(gossip);
+            other
         });
+    }
+
+    /// Waits until others were told by this node itself that a task takes no more requests, for a while; not with a session.
+    pub(crate) async fn spread(&self, at: &BTreeSet<(NetworkId, Ipv4Addr)>) {
+        let (mut said, mut told) = (self.said.subscribe(), self.told.subscribe());
+        let heard = async {
+            tokio::select! {
+                r = said.wait_for(|s| at.is_subset(&s.ended)) => r.is_ok(),
+                // Who has a session tells the managers.
+                _ = told.wait_for(|t| t.online) => false,
+            }
+        };
+        if tokio::time::timeout(DRAIN, heard).await == Ok(true) {
+            tokio::time::sleep(ARRIVAL).await;
+        }
     }
 
     /// What is to be told to whom, as long as there is no manager to tell it to.
@@ -277,5 +334,63 @@ impl Plane {
         let mut applied = self.applied.clone();
         // Late or gone: the executor says what is missing then.
         let _ = tokio::time::timeout(WAIT, applied.wait_for(|a| *a >= number)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_types::dataplane::{IngressBackend, IngressPort, IngressView, Peer, View};
+    use skep_types::object::{Meta, Network};
+    use skep_types::spec::{NetworkSpec, Protocol};
+    use skep_types::{Ipv4Net, TaskId};
+
+    use super::*;
+
+    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
+    const MESH: NetworkId = NetworkId(9);
+    const OTHER: NodeId = NodeId(2);
+
+    /// The mesh with one task of another node behind a port.
+    fn plane(task: u128) -> DataPlane {
+        let backends = vec![IngressBackend { addr: A, node: OTHER, task: Some(TaskId(task)) }];
+        let (protocol, published, target) = (Protocol::Tcp, 80, 8000);
+        let port = IngressPort { protocol, published, target, backends, host_ip: None, prefer_local: false };
+        let subnet = Ipv4Net::new(Ipv4Addr::new(10, 0, 0, 0), 24);
+        let spec = NetworkSpec { ingress: true, ..NetworkSpec::default() };
+        let gateway = Ipv4Addr::new(10, 0, 0, 1);
+        let shown = Network { id: MESH, meta: Meta::default(), spec, subnet, gateway, vni: 4096, v6: None };
+        let (addr, ingress_addr) = (Ipv4Addr::new(10, 88, 0, 2), Ipv4Addr::new(10, 0, 0, 2));
+        let peer = Peer { node: OTHER, addr, ingress_addr, wireguard: None, ipv6: None };
+        DataPlane {
+            node: Some(NodeId(1)),
+            peers: vec![peer],
+            ingress: Some(View::new(IngressView { vni: 4096, subnet, ports: vec![port], pairing: None })),
+            shown: vec![View::new(shown)],
+            ..DataPlane::default()
+        }
+    }
+
+    fn asked(w: &Wanted) -> usize {
+        w.now().and_then(|p| p.ingress).map_or(0, |v| v.ports[0].backends.len())
+    }
+
+    #[test]
+    fn what_was_heard_is_of_the_task_that_had_the_address() {
+        let gossip = Gossip { ended: [(MESH, A)].into() };
+        let mut w = Wanted { plane: Some(plane(1)), ..Wanted::default() };
+        assert!(!w.hear(OTHER, gossip.clone()), "nothing is heard while there are managers");
+        w.lost();
+        assert!(w.hear(OTHER, gossip.clone()) && !w.hear(OTHER, gossip.clone()));
+        assert_eq!(asked(&w), 0);
+        // A manager is there again, and its first word is that the same node has another task at the address.
+        w.plane = Some(plane(2));
+        assert_eq!(asked(&w), 1);
+        // It is lost at once: what was heard before is not of the new one, what is heard from now on is.
+        w.lost();
+        assert_eq!(asked(&w), 1);
+        assert!(w.hear(OTHER, gossip.clone()));
+        assert_eq!(asked(&w), 0);
+        w.found();
+        assert_eq!(asked(&w), 1);
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::agent::{AgentEvent, Inner};
+use crate::driver::takes_none;
 use crate::worker::Worker;
 use crate::{choice, logs, tunnel};
 
@@ -209,7 +210,7 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
                     Ok(ManagerMessage::Acknowledged { batch }) => {
                         if let Some((_, sent)) = under_way.take_if(|(n, _)| *n == batch) {
                             reporter.acknowledged(&sent);
-                            sent.iter().filter(|r| r.status.state.is_terminal()).for_each(|r| worker.plane.forget(r.task));
+                            sent.iter().filter(|r| takes_none(&r.status)).for_each(|r| worker.plane.forget(r.task));
                         }
                     }
                     Ok(m) => {

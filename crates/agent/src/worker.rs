@@ -11,7 +11,7 @@ use skep_types::spec::PortConfig;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::driver::{Driver, Goal, addresses};
+use crate::driver::{Driver, Goal, addresses, takes_none};
 use crate::files::Files;
 use crate::plane::Plane;
 use crate::reporter::Reporter;
@@ -61,7 +61,7 @@ impl Worker {
         let observed: BTreeMap<TaskId, _> = executor.observe().await.into_iter().map(|o| (o.task, o)).collect();
         let all = files.tasks();
         // Ended tasks that the managers have heard of hold their addresses no more.
-        let held: BTreeSet<_> = all.iter().filter(|a| !a.task.status.state.is_terminal()).flat_map(addresses).collect();
+        let held: BTreeSet<_> = all.iter().filter(|a| !takes_none(&a.task.status)).flat_map(addresses).collect();
         for mut a in all {
             let status = &mut a.task.status;
             if let Some(o) = observed.get(&a.task.id)
@@ -75,7 +75,7 @@ impl Worker {
             }
             // Whatever was not acknowledged before the restart is reported again.
             w.reporter.put(a.task.id, &a.task.status);
-            if a.task.status.state.is_terminal() {
+            if takes_none(&a.task.status) {
                 w.plane.ended(a.task.id, addresses(&a).difference(&held).copied().collect());
             }
             w.spawn(a);

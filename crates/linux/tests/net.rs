@@ -62,7 +62,11 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
         protocol,
         published: 8080,
         target: 80,
-        backends: tasks.iter().filter(behind).map(|t| IngressBackend { addr: ingress(t.0), node: node(t.1) }).collect(),
+        backends: tasks
+            .iter()
+            .filter(behind)
+            .map(|t| IngressBackend { addr: ingress(t.0), node: node(t.1), task: None })
+            .collect(),
         host_ip: None,
         prefer_local: false,
     };

@@ -13,7 +13,7 @@ use crate::net::Pairing;
 use crate::object::Network;
 use crate::spec::Protocol;
 use crate::wireguard::PublicKey;
-use crate::{Ipv4Net, NetworkId, NodeId};
+use crate::{Ipv4Net, NetworkId, NodeId, TaskId};
 
 /// The network as one node needs it. Equal values mean that nothing has to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
@@ -228,4 +228,7 @@ pub struct IngressBackend {
     pub addr: Ipv4Addr,
     /// Its node.
     pub node: NodeId,
+    /// Which task it is, since another one may have had its address before. Managers of the version before do not say.
+    #[serde(default)]
+    pub task: Option<TaskId>,
 }

@@ -1,4 +1,5 @@
-//! What nodes tell each other of their own tasks while no manager can be reached, so that balancers ask no task that has ended.
+//! What nodes tell each other of their own tasks while no manager can be reached, so that balancers ask no task that has ended or
+//! is unhealthy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -6,12 +7,13 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::dataplane::{DataPlane, IngressView, OverlayView};
-use crate::{NetworkId, NodeId};
+use crate::{NetworkId, NodeId, TaskId};
 
 /// TCP port that every node listens on for it: the reference's gossip port.
 pub const PORT: u16 = 7946;
 
-/// Addresses of a node's tasks that have ended, though the managers' last word still has them.
+/// Addresses of a node's tasks that take no more requests, as they have ended or are unhealthy, though the managers' last word still
+/// has them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gossip {
     /// Each with its network, the mesh's too; [`Gossip::MOST`] at most.
@@ -23,44 +25,78 @@ impl Gossip {
     pub const MOST: usize = 16 * 1024;
 }
 
-/// Takes out what is said to have ended by the node that ran it; nobody speaks for another's tasks.
-fn is_left(ended: &BTreeMap<NodeId, Gossip>, network: NetworkId, node: NodeId, addr: Ipv4Addr) -> bool {
-    ended.get(&node).is_none_or(|g| !g.ended.contains(&(network, addr)))
+/// Who has an address: what a node says of it is true of this one alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Holder<'a> {
+    /// By the name of its container, which has the task's id in it.
+    Named(&'a str),
+    /// By the task itself; `None` if a manager of the version before told of it.
+    Task(Option<TaskId>),
 }
 
-fn overlay(view: &mut OverlayView, ended: &BTreeMap<NodeId, Gossip>) {
-    let id = view.id;
-    let gone: BTreeSet<Ipv4Addr> =
-        view.endpoints.iter().filter(|e| !is_left(ended, id, e.node, e.addr)).map(|e| e.addr).collect();
+/// Whether a node says that what it runs at an address takes no requests; nobody speaks for another's tasks.
+fn is_out(ended: &BTreeMap<NodeId, Gossip>, network: NetworkId, node: NodeId, addr: Ipv4Addr) -> bool {
+    ended.get(&node).is_some_and(|g| g.ended.contains(&(network, addr)))
+}
+
+fn overlay(view: &mut OverlayView, gone: &BTreeSet<Ipv4Addr>) {
     view.endpoints.retain(|e| !gone.contains(&e.addr));
     for service in &mut view.services {
         service.backends.retain(|addr| !gone.contains(addr));
     }
 }
 
-fn mesh(view: &mut IngressView, network: NetworkId, ended: &BTreeMap<NodeId, Gossip>) {
-    for port in &mut view.ports {
-        port.backends.retain(|b| is_left(ended, network, b.node, b.addr));
-    }
-}
-
 impl DataPlane {
-    /// What is left without the tasks that have ended, by what each node says of its own.
+    /// The mesh's network, if the managers have told of it.
+    fn of_mesh(&self) -> Option<NetworkId> {
+        self.shown.iter().find(|n| n.spec.ingress).map(|n| n.id)
+    }
+
+    fn holder(&self, network: NetworkId, addr: Ipv4Addr) -> Option<Holder<'_>> {
+        if self.of_mesh() == Some(network) {
+            let mut backends = self.ingress.iter().flat_map(|v| &v.ports).flat_map(|p| &p.backends);
+            return backends.find(|b| b.addr == addr).map(|b| Holder::Task(b.task));
+        }
+        let view = self.networks.iter().find(|v| v.id == network)?;
+        view.endpoints.iter().find(|e| e.addr == addr).map(|e| Holder::Named(&e.task_name))
+    }
+
+    /// Whether the same task or container has an address in both.
     #[must_use]
-    pub fn without(mut self, ended: &BTreeMap<NodeId, Gossip>) -> Self {
+    pub fn same_holder(&self, other: &Self, network: NetworkId, addr: Ipv4Addr) -> bool {
+        self.holder(network, addr) == other.holder(network, addr)
+    }
+
+    /// What is left without the tasks that have ended or are unhealthy, by what each node says of its own. `known` is what the managers
+    /// had told when that was said: who has the address of one of those tasks since is another task, of which nothing was said.
+    #[must_use]
+    pub fn without(mut self, ended: &BTreeMap<NodeId, Gossip>, known: &Self) -> Self {
         if ended.values().all(|g| g.ended.is_empty()) {
             return self;
         }
-        for view in &mut self.networks {
-            if view.endpoints.iter().any(|e| !is_left(ended, view.id, e.node, e.addr)) {
-                *view = view.with(|v| overlay(v, ended));
+        for i in 0..self.networks.len() {
+            let view = &self.networks[i];
+            let gone: BTreeSet<Ipv4Addr> = view
+                .endpoints
+                .iter()
+                .filter(|e| is_out(ended, view.id, e.node, e.addr) && self.same_holder(known, view.id, e.addr))
+                .map(|e| e.addr)
+                .collect();
+            if !gone.is_empty() {
+                self.networks[i] = view.with(|v| overlay(v, &gone));
             }
         }
-        let of_mesh = self.shown.iter().find(|n| n.spec.ingress).map(|n| n.id);
-        if let (Some(view), Some(id)) = (&mut self.ingress, of_mesh) {
-            let ends = |v: &IngressView| v.ports.iter().flat_map(|p| &p.backends).any(|b| !is_left(ended, id, b.node, b.addr));
-            if ends(view) {
-                *view = view.with(|v| mesh(v, id, ended));
+        if let (Some(view), Some(id)) = (&self.ingress, self.of_mesh()) {
+            let backends = view.ports.iter().flat_map(|p| &p.backends);
+            let gone: BTreeSet<Ipv4Addr> = backends
+                .filter(|b| is_out(ended, id, b.node, b.addr) && self.same_holder(known, id, b.addr))
+                .map(|b| b.addr)
+                .collect();
+            if !gone.is_empty() {
+                let left = view.with(|v: &mut IngressView| {
+                    v.ports.iter_mut().for_each(|p| p.backends.retain(|b| !gone.contains(&b.addr)));
+                });
+                self.ingress = Some(left);
             }
         }
         self
@@ -81,7 +117,7 @@ mod tests {
         let endpoint = |addr, node| OverlayEndpoint {
             addr,
             node: NodeId(node),
-            task_name: String::new(),
+            task_name: format!("web.{node}"),
             container: None,
             aliases: Vec::new(),
         };
@@ -100,7 +136,7 @@ mod tests {
             services: vec![service],
             pairing: None,
         };
-        let backend = |addr, node| IngressBackend { addr, node: NodeId(node) };
+        let backend = |addr, node| IngressBackend { addr, node: NodeId(node), task: Some(TaskId(node)) };
         let port = IngressPort {
             protocol: Protocol::Tcp,
             published: 80,
@@ -127,19 +163,33 @@ mod tests {
 
     #[test]
     fn what_ended_is_out_of_each_network_that_it_was_on() {
-        let left = plane().without(&says(1, &[(1, A), (9, A)]));
+        let left = plane().without(&says(1, &[(1, A), (9, A)]), &plane());
         let network = &left.networks[0];
         assert_eq!(network.endpoints.iter().map(|e| e.addr).collect::<Vec<_>>(), [B]);
         assert_eq!(network.services[0].backends, [B]);
         assert_eq!(left.ingress.unwrap().ports[0].backends.iter().map(|b| b.addr).collect::<Vec<_>>(), [B]);
         // The same address on another network is another one.
-        let left = plane().without(&says(1, &[(9, A)]));
+        let left = plane().without(&says(1, &[(9, A)]), &plane());
         assert_eq!((left.networks[0].endpoints.len(), left.ingress.unwrap().ports[0].backends.len()), (2, 1));
     }
 
     #[test]
     fn nobody_speaks_for_others() {
-        assert_eq!(plane().without(&says(2, &[(1, A), (9, A)])), plane());
-        assert_eq!(plane().without(&says(1, &[])), plane());
+        assert_eq!(plane().without(&says(2, &[(1, A), (9, A)]), &plane()), plane());
+        assert_eq!(plane().without(&says(1, &[]), &plane()), plane());
+    }
+
+    #[test]
+    fn an_address_that_was_given_anew_is_another_tasks() {
+        let mut new = plane();
+        new.networks[0] = new.networks[0].with(|v| v.endpoints[0].task_name = "web.1.new".to_owned());
+        let both = says(1, &[(1, A), (9, A)]);
+        let left = new.clone().without(&both, &plane());
+        assert_eq!((left.networks[0].endpoints.len(), left.ingress.unwrap().ports[0].backends.len()), (2, 1));
+        new.ingress = new.ingress.map(|v| v.with(|v| v.ports[0].backends[0].task = Some(TaskId(7))));
+        assert_eq!(new.clone().without(&both, &plane()), new);
+        // Nor is one that nobody had at the time.
+        let none = DataPlane { shown: plane().shown, ..DataPlane::default() };
+        assert_eq!(plane().without(&both, &none), plane());
     }
 }

@@ -196,7 +196,11 @@ impl World {
             aliases: Vec::new(),
         };
         let at = |task: u8| {
-            tasks.iter().filter(move |t| t.0 == task).map(|t| IngressBackend { addr: ingress(t.0), node: node(t.1) })
+            tasks.iter().filter(move |t| t.0 == task).map(|t| IngressBackend {
+                addr: ingress(t.0),
+                node: node(t.1),
+                task: None,
+            })
         };
         let port = |(published, task): &(u16, u8)| IngressPort {
             protocol: Protocol::Tcp,

@@ -2,6 +2,7 @@
 
 use skep_e2e::bed::{Bed, LONG};
 use skep_e2e::{tables, that, wait, web};
+use skep_testkit::images;
 
 use crate::needs;
 
@@ -53,4 +54,63 @@ fn without_managers_nodes_tell_each_other_what_has_ended() {
     bed.start_daemon("manager");
     bed.await_running("manager", "web", 6, LONG);
     tables::await_equal(&bed, &hosts, "manager", LONG);
+}
+
+/// An unhealthy task takes requests no more than one that has ended: it is told, too, and lives on until the others know.
+#[test]
+fn without_managers_an_unhealthy_task_is_out_of_every_balancer() {
+    needs!();
+    let bed = Bed::swarm(155, 3, 1);
+    // Serves on, whatever its health check says of it; on SIGTERM it goes on for ten seconds.
+    let page = "mkdir -p /tmp/w; echo page > /tmp/w/index.html; trap 'sleep 10; exit 0' TERM; httpd -f -p 8000 -h /tmp/w & while :; do sleep 1; done";
+    let image = images::busybox().unwrap_or_else(|| panic!("no busybox on this machine"));
+    bed.load(images::archive(&image, "busybox:1.28"));
+    let create = [
+        &["service", "create", "-d", "--quiet", "--no-resolve-image", "--name", "web", "--replicas", "3", "-p", "80:8000"][..],
+        &[
+            "--health-cmd",
+            "test ! -e /tmp/sick",
+            "--health-interval",
+            "200ms",
+            "--health-retries",
+            "1",
+            "--stop-grace-period",
+            "60s",
+        ],
+        &["busybox:1.28", "sh", "-c", page],
+    ];
+    let _ = bed.docker("manager", &create.concat()).ok();
+    let live = bed.await_running("manager", "web", 3, LONG);
+    let hosts = ["worker1", "worker2"];
+    for host in hosts {
+        wait("the page", LONG, || get(&bed.address(host)));
+    }
+    let victim = live.iter().find(|t| t.node == bed.node_id("worker1")).expect("a task on worker1");
+    let task = bed.api("manager", "GET", &format!("/tasks/{}", victim.id), None).expect("the task");
+    let address =
+        task["NetworksAttachments"][0]["Addresses"][0].as_str().and_then(|a| a.split('/').next()).expect("an address");
+    tables::await_equal(&bed, &["manager", "worker1", "worker2"], "manager", LONG);
+    bed.kill_daemon("manager");
+    let _ = bed.docker("worker1", &["exec", &victim.container, "touch", "/tmp/sick"]).ok();
+    for host in hosts {
+        wait(&format!("{host} to know that a task on worker1 is unhealthy"), LONG, || {
+            let dump = tables::dump(&bed, host)?.to_string();
+            that(!dump.contains(&format!("\"{address} . 8000\"")), format!("{address} in {dump}"))
+        });
+    }
+    // It still runs: that is not what made the others leave it.
+    assert!(bed.d("worker1", "ps -q --no-trunc").ok().contains(&victim.container));
+    for host in hosts {
+        for _ in 0..30 {
+            get(&bed.address(host)).expect("an answer of a healthy one");
+        }
+    }
+    bed.start_daemon("manager");
+    bed.await_running("manager", "web", 3, LONG);
+    tables::await_equal(&bed, &["manager", "worker1", "worker2"], "manager", LONG);
+}
+
+fn get(address: &str) -> Result<(), String> {
+    let answer = web::exchange(address, 80, b"GET / HTTP/1.0\r\n\r\n", |_| false)?;
+    that(answer.contains("page"), answer)
 }

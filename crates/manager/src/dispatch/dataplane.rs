@@ -235,7 +235,7 @@ fn ingress(store: &Store, n: &Network) -> IngressView {
         let mut backends: Vec<IngressBackend> = store
             .tasks_of_service(s.id)
             .filter(|t| serves(t))
-            .filter_map(|t| Some(IngressBackend { addr: addr_on(t, n.id)?, node: t.node? }))
+            .filter_map(|t| Some(IngressBackend { addr: addr_on(t, n.id)?, node: t.node?, task: Some(t.id) }))
             .collect();
         backends.sort_unstable();
         ports.extend(published.into_iter().map(|p| IngressPort {

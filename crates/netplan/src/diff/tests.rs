@@ -101,7 +101,10 @@ pub(crate) fn facts(g: &mut Gen) -> Facts {
                     protocol: Protocol::Tcp,
                     published: 8000 + u16::from(g.byte(2)),
                     target: 80,
-                    backends: taking.iter().map(|(t, n)| IngressBackend { addr: ingress(*t), node: node(*n) }).collect(),
+                    backends: taking
+                        .iter()
+                        .map(|(t, n)| IngressBackend { addr: ingress(*t), node: node(*n), task: None })
+                        .collect(),
                     host_ip: (g.below(4) == 0).then_some(Ipv4Addr::new(192, 168, 0, 1)),
                     prefer_local: g.below(4) == 0,
                 }],
