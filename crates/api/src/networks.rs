@@ -63,7 +63,11 @@ fn local(n: &LocalNetworkInfo, containers: &[ContainerInfo]) -> Value {
         .subnet
         .iter()
         .map(|s| {
-            let mut pool = json!({"Subnet": s.to_string(), "Gateway": n.gateway.map(|g| g.to_string()).unwrap_or_default()});
+            let mut pool = json!({"Subnet": s.to_string()});
+            // A configuration need not name one.
+            if let Some(gateway) = n.gateway {
+                pool["Gateway"] = gateway.to_string().into();
+            }
             if let Some(range) = n.ip_range {
                 pool["IPRange"] = range.to_string().into();
             }
@@ -73,13 +77,17 @@ fn local(n: &LocalNetworkInfo, containers: &[ContainerInfo]) -> Value {
             pool
         })
         .collect();
-    if let (Some(subnet), Some(gateway)) = (n.subnet6, n.gateway6) {
-        pools.push(json!({"Subnet": subnet.to_string(), "Gateway": gateway.to_string()}));
+    if let Some(subnet) = n.subnet6 {
+        let mut pool = json!({"Subnet": subnet.to_string()});
+        if let Some(gateway) = n.gateway6 {
+            pool["Gateway"] = gateway.to_string().into();
+        }
+        pools.push(pool);
     }
     json!({
         "Name": n.name, "Id": n.id, "Created": n.created.rfc3339(), "Scope": "local", "Driver": n.driver, "EnableIPv4": true,
         "EnableIPv6": n.ipv6, "IPAM": {"Driver": "default", "Options": null, "Config": pools}, "Internal": n.internal,
-        "Attachable": n.attachable, "Ingress": false, "ConfigFrom": {"Network": ""}, "ConfigOnly": false,
+        "Attachable": n.attachable, "Ingress": false, "ConfigFrom": {"Network": n.config_from}, "ConfigOnly": n.config_only,
         "Containers": containers_on(&n.id, containers), "Options": n.options, "Labels": n.labels,
     })
 }
@@ -243,12 +251,26 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
     if body.get::<Option<bool>>("EnableIPv4")? == Some(false) {
         return Err(Failure::unbuilt("a network without IPv4"));
     }
+    let config_only: bool = body.get("ConfigOnly")?;
+    let mut from = body.object("ConfigFrom")?;
+    let config_from: String = from.get("Network")?;
+    from.finish()?;
     body.skip(&["CheckDuplicate"]);
     body.finish()?;
+    if config_only && (ingress || scope == "swarm") {
+        return Err(Failure::new(
+            Code::PermissionDenied,
+            "configuration network can only contain network specific fields. Network operator fields like \
+             [ ingress | internal | attachable | scope ] are not supported.",
+        ));
+    }
     if name.trim().is_empty() {
         return Err(Failure::invalid("invalid name: name is empty"));
     }
-    let id = if driver == "overlay" || scope == "swarm" {
+    let id = if scope == "swarm" || driver == "overlay" && !config_only {
+        if !config_from.is_empty() {
+            return Err(Failure::unbuilt("a configuration (--config-from) of a network of the swarm"));
+        }
         if driver != "overlay" {
             return Err(Failure::unbuilt(format!("the driver {driver} with swarm scope")));
         }
@@ -272,7 +294,9 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
             Err(e) => return Err(e.into()),
         }
     } else {
-        let driver = if matches!(driver.as_str(), "" | "default") { "bridge".to_owned() } else { driver };
+        // Which driver a configuration is for is not known yet.
+        let any = config_only || matches!(driver.as_str(), "" | "default");
+        let driver = if any { "bridge".to_owned() } else { driver };
         let Some((_, known)) = OPTIONS.iter().find(|(name, _)| *name == driver) else {
             return Err(Failure::unbuilt(format!("the network driver {driver}")));
         };
@@ -297,6 +321,8 @@ pub(crate) async fn create(State(app): State<App>, JsonBody(mut body): JsonBody)
             attachable,
             labels,
             options,
+            config_only,
+            config_from,
             ..Default::default()
         };
         app.engine.create_network(NewNetwork { info }).await?
@@ -324,7 +350,8 @@ pub(crate) async fn prune(State(app): State<App>, Query(query): Query<ListQuery>
     for n in app.engine.networks().await {
         let predefined = matches!(n.name.as_str(), "bridge" | "host" | "none" | "docker_gwbridge");
         // One that somebody is on stays: that is what the engine says then.
-        if !predefined && wanted.fits(n.created, &n.labels) && app.engine.remove_network(&n.id).await.is_ok() {
+        if !predefined && !n.config_only && wanted.fits(n.created, &n.labels) && app.engine.remove_network(&n.id).await.is_ok()
+        {
             gone.push(n.name);
         }
     }

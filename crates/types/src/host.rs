@@ -119,6 +119,10 @@ pub struct LocalNetworkInfo {
     pub options: BTreeMap<String, String>,
     /// Labels.
     pub labels: Labels,
+    /// A configuration for other networks, and no network itself.
+    pub config_only: bool,
+    /// Name of the configuration that it is made by; empty if there is none.
+    pub config_from: String,
 }
 
 /// Which records of a log a client wants.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use skep_e2e::bed::{Bed, LONG};
+use skep_e2e::client::Client;
 use skep_e2e::{tables, that, wait, web};
 use skep_testkit::images;
 
@@ -65,6 +66,59 @@ fn containers_of_a_bridge_are_kept_apart_and_prune_spares_the_young() {
     let _ = d("network create young").ok();
     assert!(!d("network prune -f --filter until=1h").ok().contains("young"));
     assert!(d("network prune -f --filter until=0s").ok().contains("young"));
+}
+
+#[test]
+fn networks_are_made_by_a_configuration() {
+    needs!();
+    let bed = Bed::bare(153, 1, &[]);
+    busybox(&bed);
+    for (client, third) in Client::BOTH.into_iter().zip([61, 62]) {
+        let d = |args: &str| client.line(&bed, "manager", args);
+        let subnet = format!("10.{third}.0.0/24");
+        let given = format!("--subnet {subnet} --gateway 10.{third}.0.9 --ip-range 10.{third}.0.64/27 --label a=b");
+        let _ = d(&format!("network create --config-only {given} -o com.docker.network.driver.mtu=1400 conf")).ok();
+        let shown = "{{.Driver}} {{.Scope}} {{.ConfigOnly}} {{(index .IPAM.Config 0).Gateway}} {{.Labels.a}}";
+        let inspect = |name: &str| client.run(&bed, "manager", &["network", "inspect", "-f", shown, name]).ok();
+        assert_eq!(inspect("conf"), format!("null local true 10.{third}.0.9 b"));
+        // No network: it holds no subnet and no container, and two may have the same.
+        let _ = d(&format!("network create --config-only --subnet {subnet} twin")).ok();
+        let on = d("run --rm --network conf busybox:1.28 true");
+        assert!(on.code == 125 && on.err.contains("cannot create endpoint on configuration-only network"), "{on:?}");
+        let _ = d("create --name loose busybox:1.28 true").ok();
+        d("network connect conf loose").fails("cannot create endpoint on configuration-only network");
+        let _ = d("rm loose").ok();
+
+        let _ = d("network create --config-from conf real").ok();
+        assert_eq!(inspect("real"), format!("bridge local false 10.{third}.0.9 b"));
+        assert_eq!(d("network inspect -f {{.ConfigFrom.Network}} real").ok(), "conf");
+        let look = "ip -4 addr show eth0 | grep -o 'inet [0-9./]*'; cat /sys/class/net/eth0/mtu";
+        let run = ["run", "--rm", "--network", "real", "busybox:1.28", "sh", "-c", look];
+        assert_eq!(client.run(&bed, "manager", &run).ok(), format!("inet 10.{third}.0.64/24\n1400"));
+        // The subnet is the first one's now.
+        d("network create --config-from twin other").fails("Pool overlaps with other one on this address space");
+        d("network rm conf").fails("configuration network \"conf\" is in use");
+        d("network create --config-from nothing x").fails("configuration network \"nothing\" does not exist");
+        d("network create --config-from real x").fails("configuration network \"real\" does not exist");
+        d("network create --config-from conf --config-only x").fails("cannot depend on another configuration network");
+        d("network create --config-only --internal x").fails("Network operator fields like");
+        d("network create --config-only --scope swarm x").fails("Network operator fields like");
+        d("network create --config-from conf --subnet 10.70.0.0/24 x").fails("user specified configurations are not supported");
+        d("network create --config-from conf --label c=d x").fails("user specified configurations are not supported");
+        d("network create --config-from conf -o a=b x").fails("network driver options are not supported");
+        assert!(!d("network ls --format {{.Name}}").ok().lines().any(|l| l == "x"), "a refusal left something");
+
+        // A restart of the daemon keeps it all, and prune the configurations.
+        bed.kill_daemon("manager");
+        bed.start_daemon("manager");
+        assert_eq!(client.run(&bed, "manager", &run).ok(), format!("inet 10.{third}.0.64/24\n1400"));
+        assert!(d("network prune -f").ok().contains("real"));
+        assert_eq!(inspect("conf"), format!("null local true 10.{third}.0.9 b"));
+        let _ = d("network create -d macvlan --internal --config-from twin shared").ok();
+        let joined = "{{range .IPAM.Config}}{{.Subnet}}{{end}} {{.Internal}}";
+        assert_eq!(client.run(&bed, "manager", &["network", "inspect", "-f", joined, "shared"]).ok(), format!("{subnet} true"));
+        let _ = d("network rm shared conf twin").ok();
+    }
 }
 
 /// Asks a container's resolver for SRV records; the answer's bytes.

@@ -70,6 +70,7 @@ impl Engine {
             }
         }
         let network = self.net.network(network).await?;
+        network.takes_containers()?;
         let _guard = container.ops.lock().await;
         let record = container.record();
         refuse(&network.driver, mode(&record.info.host.network_mode))?;

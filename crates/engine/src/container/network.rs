@@ -18,12 +18,13 @@ const GWBRIDGE: &str = "docker_gwbridge";
 impl From<NetError> for EngineError {
     fn from(error: NetError) -> Self {
         let code = match &error {
-            NetError::NotFound(_) => Code::NotFound,
+            NetError::NotFound(_) | NetError::NoConfiguration(_) => Code::NotFound,
             NetError::Ambiguous(_) | NetError::OutsideSubnet(_) | NetError::Invalid(_) => Code::InvalidArgument,
             NetError::Exists(_) => Code::Conflict,
             NetError::Connected { .. }
             | NetError::InUse(_)
             | NetError::Predefined(_)
+            | NetError::Forbidden(_)
             | NetError::Overlaps
             | NetError::AddressTaken => Code::PermissionDenied,
             NetError::Host { .. }

@@ -174,7 +174,7 @@ impl Core {
         Ok(Some(V6Range { subnet, gateway }))
     }
 
-    fn insert(&mut self, network: LocalNetwork) -> Result<(), NetError> {
+    pub(super) fn insert(&mut self, network: LocalNetwork) -> Result<(), NetError> {
         let id = network.id.clone();
         self.networks.insert(id.clone(), network);
         self.save_networks().inspect_err(|_| {
@@ -217,12 +217,17 @@ impl Core {
         if name.is_empty() {
             return Err(NetError::Invalid("invalid network name: name is empty".to_owned()));
         }
+        if self.by_name(name).is_some() {
+            return Err(NetError::Exists(name.clone()));
+        }
+        let spec = self.configured(spec)?;
+        if spec.config_only {
+            return self.configuration(spec);
+        }
+        let name = &spec.name;
         let driver = if spec.driver.is_empty() { "bridge".to_owned() } else { spec.driver.clone() };
         if !matches!(driver.as_str(), "bridge" | "macvlan" | "ipvlan") {
             return Err(NetError::Invalid(format!("could not find plugin {} in v1 plugin registry", spec.driver)));
-        }
-        if self.by_name(name).is_some() {
-            return Err(NetError::Exists(name.clone()));
         }
         let ours = self.networks.values().filter_map(|n| n.subnet);
         let subnet = match spec.subnet {
@@ -278,6 +283,7 @@ impl Core {
         if matches!(network.name.as_str(), "bridge" | "host" | "none") {
             return Err(NetError::Predefined(network.name));
         }
+        self.unused(&network)?;
         if self.sandboxes.values().flat_map(|s| &s.endpoints).any(|e| e.network_id == network.id) {
             return Err(NetError::InUse(format!("{} id {}", network.name, network.id)));
         }
@@ -385,7 +391,7 @@ impl Core {
     }
 }
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -41,6 +41,12 @@ pub enum NetError {
     /// Predefined networks stay (403).
     #[error("{0} is a pre-defined network and cannot be removed")]
     Predefined(String),
+    /// What Docker refuses in words of its own (403).
+    #[error("{0}")]
+    Forbidden(String),
+    /// No configuration of that name (404).
+    #[error("configuration network {0:?} does not exist")]
+    NoConfiguration(String),
     /// The subnet touches another (403).
     #[error("invalid pool request: Pool overlaps with other one on this address space")]
     Overlaps,

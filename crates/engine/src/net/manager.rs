@@ -72,7 +72,7 @@ impl NetworkManager {
     pub async fn create_network(&self, spec: LocalNetworkSpec) -> Result<LocalNetwork, NetError> {
         self.with(move |core| {
             let network = core.create(spec)?;
-            core.settle_network(network)
+            if network.spec.config_only { Ok(network) } else { core.settle_network(network) }
         })
         .await
     }

@@ -4,6 +4,7 @@
 //! apply the difference; it never talks to the kernel itself. Work is done by one thread at a time.
 
 mod apply;
+mod config;
 mod connect;
 mod core;
 mod doctor;

@@ -209,6 +209,7 @@ impl Core {
         wanted: &NetworkRequest,
         index: usize,
     ) -> Result<SandboxEndpoint, NetError> {
+        network.takes_containers()?;
         let (Some(subnet), Some(gateway)) = (network.subnet, network.gateway) else {
             return Err(NetError::Invalid(format!("cannot connect a container to network {}", network.name)));
         };

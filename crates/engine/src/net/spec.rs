@@ -81,6 +81,12 @@ pub struct LocalNetworkSpec {
     /// Gateway in it; the first address if absent.
     #[serde(default)]
     pub gateway6: Option<Ipv6Addr>,
+    /// A configuration for other networks, and no network itself.
+    #[serde(default)]
+    pub config_only: bool,
+    /// Name of the configuration that says everything but driver, `internal` and `attachable`; none if empty.
+    #[serde(default)]
+    pub config_from: String,
 }
 
 /// A network of this host.
@@ -90,7 +96,7 @@ pub struct LocalNetwork {
     pub id: String,
     /// Name.
     pub name: String,
-    /// `bridge`, `macvlan`, `ipvlan`, `host` or `null`.
+    /// `bridge`, `macvlan`, `ipvlan`, `host`, or `null`, which a configuration has, too.
     pub driver: String,
     /// Creation, nanoseconds since 1970.
     pub created: u64,

@@ -39,22 +39,26 @@ fn stdio(stream: AttachStream) -> Stdio {
 }
 
 fn network(n: LocalNetwork) -> LocalNetworkInfo {
+    // A configuration is shown as it was given.
+    let given = n.spec.config_only;
     LocalNetworkInfo {
         id: n.id,
         name: n.name,
         driver: n.driver,
         created: Time(i64::try_from(n.created).unwrap_or(0)),
-        subnet: n.subnet,
-        gateway: n.gateway,
+        subnet: n.subnet.or(n.spec.subnet.filter(|_| given)),
+        gateway: n.gateway.or(n.spec.gateway.filter(|_| given)),
         ip_range: n.spec.ip_range,
         auxiliary: n.spec.auxiliary,
-        ipv6: n.v6.is_some(),
-        subnet6: n.v6.map(|v6| v6.subnet),
-        gateway6: n.v6.map(|v6| v6.gateway),
+        ipv6: n.v6.is_some() || given && n.spec.ipv6,
+        subnet6: n.v6.map(|v6| v6.subnet).or(n.spec.subnet6.filter(|_| given)),
+        gateway6: n.v6.map(|v6| v6.gateway).or(n.spec.gateway6.filter(|_| given)),
         internal: n.spec.internal,
         attachable: n.spec.attachable,
         options: n.spec.options,
         labels: n.spec.labels,
+        config_only: n.spec.config_only,
+        config_from: n.spec.config_from,
     }
 }
 
@@ -359,6 +363,8 @@ impl skep_api::Engine for EngineApi {
                 attachable: info.attachable,
                 options: info.options,
                 labels: info.labels,
+                config_only: info.config_only,
+                config_from: info.config_from,
             })
             .await?;
         let attributes = [("name".to_owned(), made.name.clone()), ("type".to_owned(), made.driver.clone())];
