@@ -9,7 +9,7 @@ use crate::client::{Client, ClientError, Endpoint, Tls};
 use crate::commands::TREE;
 use crate::config::{self, Config, context};
 use crate::grammar::{Body, Command, Matches, find, help, read, suggest};
-use crate::output::{print, warn};
+use crate::output::{note, print, warn};
 
 /// Newest version of the API that the commands are written for.
 const API_VERSION: &str = "1.50";
@@ -186,7 +186,8 @@ fn endpoint(globals: &Matches, config: &Config) -> Result<(Endpoint, String), Fa
     let host = hosts.first().cloned().or_else(|| if globals.given("context") { None } else { env("DOCKER_HOST") });
     let name = if host.is_some() { context::DEFAULT.to_owned() } else { context_name(globals, config) };
     if name != context::DEFAULT {
-        let found = context::find(config, &name).map_err(Failure::new)?;
+        let unknown = |e: String| Failure::new(format!("Failed to initialize: unable to resolve docker endpoint: {e}"));
+        let found = context::find(config, &name).map_err(unknown)?;
         let file = |n: &str| found.tls.as_ref().map(|d| d.join(n)).filter(|p| p.exists());
         let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
         let tls = if found.tls.is_some() || found.skip_verify {
@@ -269,6 +270,15 @@ fn misused(program: &str, command: &Command, path: &str, stop: read::Stop) -> Fa
     }
 }
 
+/// A value that a flag cannot have ends with the command's usage, wherever that was found out.
+fn of_a_flag(program: &str, command: &Command, path: &str, failure: Failure) -> Failure {
+    let told = failure.message.starts_with("invalid argument ") && failure.message.contains(" flag: ");
+    if told && !failure.message.contains('\n') {
+        return misused(program, command, path, read::Stop::Flag(failure.message));
+    }
+    failure
+}
+
 fn version(program: &str) -> String {
     let own = env!("CARGO_PKG_VERSION");
     if program == "docker" {
@@ -278,13 +288,22 @@ fn version(program: &str) -> String {
     }
 }
 
-fn show_help(program: &str, words: &[String]) -> Result<u8, Failure> {
+fn help_text(program: &str, words: &[String]) -> Result<String, Failure> {
     if words.is_empty() {
-        print(&help::program(program, "Docker Swarm, made anew: containers and swarms", TREE, &[GLOBALS]))?;
-        return Ok(0);
+        return Ok(help::program(program, "Docker Swarm, made anew: containers and swarms", TREE, &[GLOBALS]));
     }
     let (command, path, _) = find(TREE, words).ok_or_else(|| unknown(program, TREE, words))?;
-    print(&help::command(program, command, &path))?;
+    Ok(help::command(program, command, &path))
+}
+
+fn show_help(program: &str, words: &[String]) -> Result<u8, Failure> {
+    print(&help_text(program, words)?)?;
+    Ok(0)
+}
+
+/// The same on standard error.
+fn hint(program: &str, words: &[String]) -> Result<u8, Failure> {
+    note(&help_text(program, words)?);
     Ok(0)
 }
 
@@ -303,7 +322,7 @@ fn run(program: &str, words: &[String]) -> Result<u8, Failure> {
         return Ok(0);
     }
     match words.first().map(String::as_str) {
-        None => return show_help(program, &[]),
+        None => return hint(program, &[]),
         Some("help") => return show_help(program, &words[1..]),
         Some("__complete") => {
             let found = crate::grammar::complete::words(TREE, &[GLOBALS], &words[1..]);
@@ -315,7 +334,8 @@ fn run(program: &str, words: &[String]) -> Result<u8, Failure> {
     let (command, path, taken) = find(TREE, words).ok_or_else(|| unknown(program, TREE, words))?;
     let work = match command.body {
         Body::Run(work) => work,
-        Body::Group(_) => return show_help(program, &words[..taken]),
+        // Nothing was asked for: no output, but what could be asked for.
+        Body::Group(_) => return hint(program, &words[..taken]),
         Body::Elsewhere => return Err(Failure::new(format!("{program}: '{path}' takes no flags before it"))),
     };
     let matches = match read::read(command, &path, &words[taken..]) {
@@ -338,7 +358,7 @@ fn run(program: &str, words: &[String]) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new(format!("start the runtime: {e}")))?;
-    let done = runtime.block_on(work(&app, &matches));
+    let done = runtime.block_on(work(&app, &matches)).map_err(|e| of_a_flag(program, command, &path, e));
     // A thread that reads the terminal cannot be ended; the process's end does it.
     runtime.shutdown_background();
     done

@@ -37,7 +37,7 @@ fn value(node: &Node, indent: usize, escaped: bool, out: &mut String) {
         }
         Value::List(items) if !items.is_empty() => {
             out.push('\n');
-            list(items, indent, escaped, out);
+            list(items, indent + 2, escaped, out);
         }
         _ => {
             let _ = writeln!(out, " {}", inline(node, escaped));
@@ -83,7 +83,9 @@ fn scalar(text: &str, escaped: bool) -> String {
     let text = if escaped { text.replace('$', "$$") } else { text.to_owned() };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '.' | '-' | '$' | '+' | '=' | '@' | '(' | ')');
     let words = matches!(text.as_str(), "y" | "n" | "yes" | "no" | "on" | "off" | "Yes" | "No" | "On" | "Off" | "Y" | "N");
-    let simple = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_' | '$'))
+    // `1m30s`: no reader takes it for a number.
+    let duration = text.ends_with(['s', 'm', 'h']) && text.chars().all(|c| c.is_ascii_digit() || "hmsnu".contains(c));
+    let simple = (duration || text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_' | '$')))
         && text.split(' ').all(|w| !w.is_empty() && w.trim_end_matches(':').len() == w.len())
         && text.chars().all(|c| plain(c) || matches!(c, ' ' | ':' | ',' | '*'))
         && matches!(resolve(&text), Value::Str(_))

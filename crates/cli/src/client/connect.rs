@@ -75,10 +75,10 @@ impl Endpoint {
         let bad = || format!("unable to parse docker host `{host}`");
         let (scheme, rest) = match host.split_once("://") {
             Some(parts) => parts,
-            // As the stock client takes it: a bare HOST:PORT is TCP, a bare path a socket.
+            // As the stock client takes it: a bare HOST or HOST:PORT is TCP, a bare path a socket.
             None if host.starts_with('/') => ("unix", host),
-            None if host.contains(':') => ("tcp", host),
-            None => return Err(bad()),
+            None if host.is_empty() => return Err(bad()),
+            None => ("tcp", host),
         };
         match scheme {
             "unix" => {
@@ -209,7 +209,8 @@ mod tests {
         assert_eq!(shown("10.0.0.1:99").unwrap(), "tcp://10.0.0.1:99");
         assert_eq!(shown("tcp://[::1]").unwrap(), "tcp://[::1]:2375");
         assert_eq!(shown("ssh://me@host:22").unwrap(), "ssh://me@host:22");
-        for bad in ["", "host", "ftp://x", "ssh://", "ssh://-oProxyCommand=x", "tcp://"] {
+        assert_eq!(shown("host").unwrap(), "tcp://host:2375");
+        for bad in ["", "ftp://x", "ssh://", "ssh://-oProxyCommand=x", "tcp://"] {
             assert!(shown(bad).is_err(), "{bad}");
         }
     }

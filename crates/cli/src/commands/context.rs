@@ -99,7 +99,7 @@ fn set_endpoint(app: &App, (meta, tls): &mut Known, text: &str) -> Result<(), Fa
         let (key, value) =
             part.split_once('=').ok_or_else(|| Failure::new(format!("invalid --docker: {part:?} is no key=value")))?;
         if !["host", "ca", "cert", "key", "skip-tls-verify", "from"].contains(&key) {
-            return Err(Failure::new(format!("unrecognized config key: {key}")));
+            return Err(Failure::new(format!("unable to create docker endpoint config: unrecognized config key: {key}")));
         }
         pairs.insert(key, value);
     }
@@ -111,8 +111,16 @@ fn set_endpoint(app: &App, (meta, tls): &mut Known, text: &str) -> Result<(), Fa
     }
     let skip = pairs.get("skip-tls-verify").is_some_and(|v| matches!(*v, "1" | "t" | "true" | "True" | "TRUE"));
     let host = pairs.get("host").copied().unwrap_or_default();
+    // Unlike with -H, a word alone is no host here.
+    if !host.is_empty() && !host.contains("://") {
+        let what = "unable to create docker endpoint config: unable to apply docker endpoint options";
+        return Err(Failure::new(format!("{what}: unable to parse docker host `{host}`")));
+    }
     if !host.is_empty() {
-        crate::client::Endpoint::parse(host, None).map_err(|e| Failure::new(format!("unable to parse docker host: {e}")))?;
+        crate::client::Endpoint::parse(host, None).map_err(|e| {
+            let what = "unable to create docker endpoint config: unable to apply docker endpoint options";
+            Failure::new(format!("{what}: {e}"))
+        })?;
     }
     meta["Endpoints"]["docker"] = json!({"Host": host, "SkipTLSVerify": skip});
     tls.clear();
@@ -183,7 +191,13 @@ fn shown(app: &App, name: &str) -> Result<Value, Failure> {
 async fn look(app: &App, m: &Matches) -> Result<u8, Failure> {
     let own = [app.context.clone()];
     let names = if m.args().is_empty() { &own[..] } else { m.args() };
-    inspect::show(names, m.text("format"), async |name: &str| Ok(shown(app, name)?.to_string())).await
+    let order = ["Name", "Metadata", "Endpoints", "TLSMaterial", "Storage"];
+    let text = |name: &str| {
+        let all = shown(app, name)?;
+        let fields: Vec<String> = order.iter().map(|k| format!("\"{k}\":{}", all[k])).collect();
+        Ok::<_, Failure>(format!("{{{}}}", fields.join(",")))
+    };
+    inspect::show(names, m.text("format"), async |name: &str| text(name)).await
 }
 
 async fn ls(app: &App, m: &Matches) -> Result<u8, Failure> {
@@ -200,20 +214,19 @@ async fn ls(app: &App, m: &Matches) -> Result<u8, Failure> {
             _ => meta["Metadata"]["Description"].as_str().unwrap_or_default(),
         };
         rows.push(json!({
-            "Name": name, "Current": current, "Description": about, "Error": "", "Star": if current { " *" } else { "" },
+            "Name": name, "Current": current, "Description": about, "Error": "",
             "DockerEndpoint": meta["Endpoints"]["docker"]["Host"],
         }));
     }
     let list = List {
-        table: "{{.Name}}{{.Star}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}",
+        table: "{{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}",
         quiet: "{{.Name}}",
         columns: &[
             ("Name", "NAME"),
-            ("Star", ""),
             ("Description", "DESCRIPTION"),
             ("DockerEndpoint", "DOCKER ENDPOINT"),
             ("Error", "ERROR"),
-            ("Current", "CURRENT"),
+            ("Current", ""),
         ],
         rows,
     };
@@ -234,7 +247,7 @@ async fn rm(app: &App, m: &Matches) -> Result<u8, Failure> {
             if name == DEFAULT {
                 return Err(Failure::new("context \"default\" cannot be removed"));
             }
-            context::meta(&app.config, name)?;
+            context::meta(&app.config, name).map_err(|_| Failure::new(format!("context {name:?} does not exist")))?;
             let used = app.config.text("currentContext") == Some(name);
             if used && !m.on("force") {
                 return Err(Failure::new(format!("context {name:?} is in use, set -f flag to force remove")));

@@ -1,6 +1,6 @@
 //! `secret …` and `config …`: the same but for their names, and that a config's bytes can be read again.
 
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use crate::app::{App, Failure};
 use crate::client::{escape, query};
 use crate::grammar::{Arity, Command, Matches};
 use crate::options::{filters, map};
-use crate::output::human::ago_text;
+use crate::output::human::{ago_text, cause};
 use crate::output::list::{self, List};
 use crate::output::time::{parse, pretty};
 use crate::output::{natural, print};
@@ -106,8 +106,9 @@ fn data(from: &str) -> Result<Vec<u8>, Failure> {
         }
         return Ok(bytes);
     }
-    let fail = |e: std::io::Error| Failure::new(format!("error reading from {from}: {e}"));
-    std::fs::File::open(from).map_err(fail)?.take(MAX_DATA).read_to_end(&mut bytes).map_err(fail)?;
+    let fail = |op: &str, e: &std::io::Error| Failure::new(format!("error reading from {from}: {op} {from}: {}", cause(e)));
+    let file = std::fs::File::open(from).map_err(|e| fail("open", &e))?;
+    file.take(MAX_DATA).read_to_end(&mut bytes).map_err(|e| fail("read", &e))?;
     if bytes.is_empty() { Err(Failure::new(format!("error reading from {from}: data is empty"))) } else { Ok(bytes) }
 }
 
@@ -131,13 +132,13 @@ fn body(m: &Matches, bytes: Option<&[u8]>) -> Value {
 async fn create(app: &App, m: &Matches, kind: &str) -> Result<u8, Failure> {
     let driver = m.has("driver") && m.given("driver");
     let bytes = match m.args().get(1) {
-        Some(_) if driver => return Err(Failure::new("when using secret driver secret data must be empty")),
+        Some(_) if driver => return Err(Failure::new("When using secret driver secret data must be empty")),
         None if driver => None,
-        None if std::io::stdin().is_terminal() => {
-            return Err(Failure::new("give a file, or - to read standard input"));
+        None => return Err(Failure::new("secret file is required")),
+        Some(from) if kind == "configs" => {
+            let told = |e: Failure| Failure::new(format!("Error reading content from {from:?}: {}", e.message));
+            Some(data(from).map_err(told)?)
         }
-        // As the stock client: what is piped in is taken without a dash too.
-        None => Some(data("-")?),
         Some(from) => Some(data(from)?),
     };
     let made = app.client().await?.call("POST", &format!("/{kind}/create"), Some(&body(m, bytes.as_deref()))).await?;
@@ -145,17 +146,21 @@ async fn create(app: &App, m: &Matches, kind: &str) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn rows(found: &[Value]) -> Vec<Value> {
+fn rows(found: &[Value], kind: &str) -> Vec<Value> {
     let name = |v: &Value| v["Spec"]["Name"].as_str().unwrap_or_default().to_owned();
     let mut sorted: Vec<&Value> = found.iter().collect();
     sorted.sort_by(|a, b| natural::compare(&name(a), &name(b)));
     let row = |v: &&Value| {
         let text = |k: &str| v[k].as_str().unwrap_or_default();
-        json!({
-            "ID": text("ID"), "Name": name(v), "Driver": v["Spec"]["Driver"]["Name"].as_str().unwrap_or_default(),
+        let mut row = json!({
+            "ID": text("ID"), "Name": name(v),
             "CreatedAt": ago_text(text("CreatedAt")), "UpdatedAt": ago_text(text("UpdatedAt")),
             "Labels": list::labels(&v["Spec"]["Labels"]),
-        })
+        });
+        if kind == "secrets" {
+            row["Driver"] = v["Spec"]["Driver"]["Name"].as_str().unwrap_or_default().into();
+        }
+        row
     };
     sorted.iter().map(row).collect()
 }
@@ -177,7 +182,7 @@ async fn ls(app: &App, m: &Matches, kind: &str) -> Result<u8, Failure> {
         ("UpdatedAt", "UPDATED"),
         ("Labels", "LABELS"),
     ];
-    let rows = rows(found.as_array().map(Vec::as_slice).unwrap_or_default());
+    let rows = rows(found.as_array().map(Vec::as_slice).unwrap_or_default(), kind);
     List { table, quiet: "{{.ID}}", columns: COLUMNS, rows }.show(app.format(m.text("format"), key, quiet), quiet)?;
     Ok(0)
 }
@@ -211,9 +216,7 @@ fn shown(kind: &str, v: &Value) -> String {
 async fn look(app: &App, m: &Matches, kind: &str) -> Result<u8, Failure> {
     let client = app.client().await?;
     if m.on("pretty") {
-        if m.given("format") {
-            return Err(Failure::new("--format is incompatible with human friendly format"));
-        }
+        // A format beside it is nothing to the stock client, unlike with services and nodes.
         for name in m.args() {
             print(&shown(kind, &client.call("GET", &format!("/{kind}/{}", escape(name)), None).await?))?;
         }

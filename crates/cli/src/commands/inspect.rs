@@ -8,6 +8,7 @@ use crate::app::{App, Failure};
 use crate::client::{ClientError, escape, query};
 use crate::grammar::{Arity, Command, Matches};
 use crate::output::indent::indent;
+use crate::output::typed::Typed;
 use crate::output::{list, print};
 
 const FLAGS: &str = "
@@ -44,7 +45,9 @@ async fn any(app: &App, m: &Matches) -> Result<u8, Failure> {
     if let Some(kind) = wanted
         && !KINDS.iter().any(|(k, ..)| *k == kind)
     {
-        return Err(Failure::new(format!("{kind:?} is not a valid value for --type")));
+        let mut known: Vec<String> = KINDS.iter().map(|(k, ..)| format!("{k:?}")).collect();
+        known.sort();
+        return Err(Failure::new(format!("unknown type: {kind:?}: must be one of {}", known.join(", "))));
     }
     let size = if m.on("size") { "1" } else { "" };
     let fetch = async |name: &str| {
@@ -92,27 +95,40 @@ pub async fn show(
             Err(failure) => failed.push(failure),
         }
     }
-    print(&text(&found, format)?)?;
+    let (shown, refused) = text(&found, format)?;
+    print(&shown)?;
+    // What the template cannot be told of comes after what it could.
+    failed.extend(refused);
     Failure::all(failed)
 }
 
-/// The text for answers.
-fn text(found: &[String], format: Option<&str>) -> Result<String, Failure> {
+/// The text for answers, up to the first that a template cannot show.
+fn text(found: &[String], format: Option<&str>) -> Result<(String, Option<Failure>), Failure> {
+    let whole = |text: String| Ok((text, None));
     let Some(format) = format.filter(|f| !f.is_empty()) else {
-        return Ok(indent(&format!("[{}]", found.iter().map(|f| f.trim()).collect::<Vec<_>>().join(",")), "", "    ") + "\n");
+        return whole(
+            indent(&format!("[{}]", found.iter().map(|f| f.trim()).collect::<Vec<_>>().join(",")), "", "    ") + "\n",
+        );
     };
     if format == "json" {
         // Elements in one line, in the daemon's order of fields.
-        return Ok(format!("[{}]\n", found.iter().map(|f| f.trim()).collect::<Vec<_>>().join(",")));
+        return whole(format!("[{}]\n", found.iter().map(|f| f.trim()).collect::<Vec<_>>().join(",")));
     }
-    let mut out = String::new();
+    let template = list::parse(format)?;
+    let (mut out, mut refused) = (String::new(), None);
     for one in found {
         let value: Value =
             serde_json::from_str(one).map_err(|e| Failure::new(format!("the daemon's answer is no JSON: {e}")))?;
-        out += &list::apply(format, &value)?;
-        out.push('\n');
+        match list::apply_typed(&template, &value, &Typed::of(one, &value)) {
+            Ok(text) => out += &format!("{text}\n"),
+            Err(failure) => {
+                refused = Some(failure);
+                break;
+            }
+        }
     }
-    Ok(out)
+    // The stock client ends the line that it has not begun.
+    Ok((if out.is_empty() { "\n".to_owned() } else { out }, refused))
 }
 
 #[cfg(test)]
@@ -122,9 +138,17 @@ mod tests {
     #[test]
     fn lists_and_templates() {
         let found = ["{\"b\":1,\"a\":[]}\n".to_owned()];
-        assert_eq!(text(&found, None).unwrap(), "[\n    {\n        \"b\": 1,\n        \"a\": []\n    }\n]\n");
-        assert_eq!(text(&[], None).unwrap(), "[]\n");
-        assert_eq!(text(&found, Some("{{.b}}")).unwrap(), "1\n");
-        assert_eq!(text(&found, Some("json")).unwrap(), "[{\"b\":1,\"a\":[]}]\n");
+        let text = |found: &[String], format| text(found, format).map(|(shown, refused)| (shown, refused.map(|f| f.message)));
+        let whole = |text: &str| Ok((text.to_owned(), None));
+        assert_eq!(text(&found, None), whole("[\n    {\n        \"b\": 1,\n        \"a\": []\n    }\n]\n"));
+        assert_eq!(text(&[], None), whole("[]\n"));
+        assert_eq!(text(&found, Some("{{.b}}")), whole("1\n"));
+        assert_eq!(text(&found, Some("json")), whole("[{\"b\":1,\"a\":[]}]\n"));
+        assert_eq!(text(&[], Some("{{.b}}")), whole("\n"));
+        // What came before stays, and so does the line's end if nothing came.
+        let two = [found[0].clone(), "{\"c\":1}".to_owned()];
+        let (shown, refused) = text(&two, Some("{{.b}}")).unwrap();
+        assert!(shown == "1\n" && refused.is_some_and(|why| why.starts_with("template parsing error: template: :1:2:")));
+        assert!(text(&two, Some("{{.b")).is_err());
     }
 }

@@ -184,6 +184,7 @@ fn rows(found: &[Value], whole: bool) -> Vec<Value> {
 }
 
 async fn ls(app: &App, m: &Matches) -> Result<u8, Failure> {
+    const RAW: &str = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n";
     const COLUMNS: &[list::Column] = &[
         ("ID", "NETWORK ID"),
         ("Name", "NAME"),
@@ -199,8 +200,8 @@ async fn ls(app: &App, m: &Matches) -> Result<u8, Failure> {
     let found = app.client().await?.call("GET", &query("/networks", &[("filters", &filters(m.list("filter"))?)]), None).await?;
     let rows = rows(found.as_array().map(Vec::as_slice).unwrap_or_default(), m.on("no-trunc"));
     let table = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
-    List { table, quiet: "{{.ID}}", columns: COLUMNS, rows }
-        .show(app.format(m.text("format"), "networksFormat", quiet), quiet)?;
+    let format = list::raw(app.format(m.text("format"), "networksFormat", quiet), quiet, "network_id: {{.ID}}", RAW);
+    List { table, quiet: "{{.ID}}", columns: COLUMNS, rows }.show(format, quiet)?;
     Ok(0)
 }
 

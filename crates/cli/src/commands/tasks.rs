@@ -13,6 +13,8 @@ use crate::output::natural;
 
 /// The table of tasks.
 const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.Image}}\t{{.Node}}\t{{.DesiredState}}\t{{.CurrentState}}\t{{.Error}}\t{{.Ports}}";
+const RAW: &str = "id: {{.ID}}\nname: {{.Name}}\nimage: {{.Image}}\nnode: {{.Node}}\ndesired_state: {{.DesiredState}}\n\
+                   current_state: {{.CurrentState}}\nerror: {{.Error}}\nports: {{.Ports}}\n";
 const COLUMNS: &[list::Column] = &[
     ("ID", "ID"),
     ("Name", "NAME"),
@@ -158,7 +160,7 @@ pub fn rows(tasks: &[Value], names: &Names, show: Show<'_>) -> Vec<Value> {
 pub async fn print(client: &Client, tasks: &[Value], show: Show<'_>) -> Result<(), Failure> {
     let names = if show.no_resolve || show.quiet { Names::default() } else { Names::of(client, tasks).await? };
     let list = List { table: TABLE, quiet: "{{.ID}}", columns: COLUMNS, rows: rows(tasks, &names, show) };
-    list.show(show.format, show.quiet)
+    list.show(list::raw(show.format, show.quiet, "id: {{.ID}}", RAW), show.quiet)
 }
 
 #[cfg(test)]

@@ -144,7 +144,8 @@ async fn ls(app: &App, m: &Matches) -> Result<u8, Failure> {
         "{{.Driver}}\t{{.Name}}"
     };
     let list = List { table, quiet: "{{.Name}}", columns: COLUMNS, rows: all.iter().map(row).collect() };
-    list.show(app.format(m.text("format"), "volumesFormat", quiet), quiet)?;
+    let format = app.format(m.text("format"), "volumesFormat", quiet);
+    list.show(list::raw(format, quiet, "name: {{.Name}}", "name: {{.Name}}\ndriver: {{.Driver}}\n"), quiet)?;
     Ok(0)
 }
 

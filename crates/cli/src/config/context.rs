@@ -48,7 +48,7 @@ pub fn meta(config: &Config, name: &str) -> Result<Value, String> {
     if meta["Endpoints"]["docker"]["Host"].is_string() {
         Ok(meta)
     } else {
-        Err(format!("context {name:?}: context not found: no {}", path.display()))
+        Err(format!("context {name:?}: context not found: open {}: no such file or directory", path.display()))
     }
 }
 

@@ -8,6 +8,8 @@ pub mod words;
 
 use serde_json::{Map, Value, json};
 
+use crate::output::human::cause;
+
 /// Longest file of environment variables or labels.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -18,9 +20,9 @@ const MAX_FILE: u64 = 1 << 20;
 pub fn filters(given: &[String]) -> Result<String, String> {
     let mut all: Map<String, Value> = Map::new();
     for one in given.iter().filter(|f| !f.is_empty()) {
-        let (key, value) = one
-            .split_once('=')
-            .ok_or_else(|| format!("invalid argument {one:?} for \"-f, --filter\" flag: invalid filter '{one}'"))?;
+        let (key, value) = one.split_once('=').ok_or_else(|| {
+            format!("invalid argument {one:?} for \"-f, --filter\" flag: bad format of filter (expected name=value)")
+        })?;
         add(&mut all, key.trim().to_lowercase().as_str(), value.trim());
     }
     Ok(shown(all))
@@ -71,11 +73,11 @@ pub fn map(given: &[String]) -> Value {
 pub fn file_lines(paths: &[String]) -> Result<Vec<String>, String> {
     let mut out = Vec::new();
     for path in paths {
-        let meta = std::fs::metadata(path).map_err(|e| format!("open {path}: {e}"))?;
+        let meta = std::fs::metadata(path).map_err(|e| format!("open {path}: {}", cause(&e)))?;
         if meta.is_file() && meta.len() > MAX_FILE {
             return Err(format!("{path}: longer than {} MiB", MAX_FILE >> 20));
         }
-        let text = std::fs::read_to_string(path).map_err(|e| format!("open {path}: {e}"))?;
+        let text = std::fs::read_to_string(path).map_err(|e| format!("open {path}: {}", cause(&e)))?;
         for line in text.trim_start_matches('\u{feff}').lines() {
             let line = line.trim_start();
             if line.is_empty() || line.starts_with('#') {
@@ -149,7 +151,7 @@ mod tests {
             r#"{"label":{"a=b":true,"c":true},"name":{"x":true}}"#
         );
         assert_eq!(filters(&[]).unwrap(), "");
-        assert!(filters(&texts(&["x"])).unwrap_err().contains("invalid filter 'x'"));
+        assert!(filters(&texts(&["x"])).unwrap_err().contains("bad format of filter"));
     }
 
     #[test]

@@ -69,6 +69,12 @@ pub fn binary_size(bytes: i64) -> String {
     scaled(bytes as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"], 4)
 }
 
+/// What went wrong with a file, as Go says it: `no such file or directory`.
+#[must_use]
+pub fn cause(e: &std::io::Error) -> String {
+    e.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
 /// The first 12 characters of an id, without `sha256:`.
 #[must_use]
 pub fn short_id(id: &str) -> &str {

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use super::typed::Typed;
 use super::{print, table};
 use crate::app::Failure;
-use crate::template::{self, Template};
+use crate::template::{self, Template, TemplateError};
 
 /// One column: the field that templates call it by, and its heading.
 pub type Column = (&'static str, &'static str);
@@ -43,10 +44,20 @@ pub fn is_table(format: &str) -> bool {
     format.is_empty() || format == "table" || format.starts_with("table ") || format.starts_with("table\t")
 }
 
+/// A format with `raw` made the template that it stands for: a line for each field, an empty one after each row.
+#[must_use]
+pub fn raw<'a>(format: &'a str, quiet: bool, of_id: &'a str, all: &'a str) -> &'a str {
+    match format.trim() {
+        "raw" if quiet => of_id,
+        "raw" => all,
+        _ => format,
+    }
+}
+
 impl List<'_> {
     fn style(&self, format: &str, quiet: bool) -> Result<Style, Failure> {
-        let parse = |t: &str| Template::parse(&unescape(t)).map_err(|e| Failure::new(format!("failed to parse template: {e}")));
-        let format = format.trim();
+        // Spaces only: a line break at the end is the user's.
+        let format = format.trim_matches(' ');
         Ok(match format {
             "" | "table" if quiet => Style::Lines(parse(self.quiet)?),
             "" | "table" => Style::Table(parse(self.table)?),
@@ -63,9 +74,7 @@ impl List<'_> {
     /// # Errors
     /// When the template is wrong, or names a field that there is not.
     pub fn render(&self, format: &str, quiet: bool) -> Result<String, Failure> {
-        let run = |t: &Template, row: &Value| {
-            t.run(row, &methods(row)).map_err(|e| Failure::new(format!("failed to execute template: {e}")))
-        };
+        let run = |t: &Template, row: &Value| t.run(row, &methods(row)).map_err(told);
         let mut out = String::new();
         match self.style(format, quiet)? {
             Style::Json => {
@@ -111,7 +120,7 @@ fn heading(template: &Template, heads: &Value) -> Result<String, Failure> {
         }
         _ => None,
     };
-    template.run_heading(heads, &label).map_err(|e| Failure::new(format!("failed to execute template: {e}")))
+    template.run_heading(heads, &label).map_err(told)
 }
 
 /// What templates can call on a row: `.Label "key"`.
@@ -142,7 +151,10 @@ pub fn go_json(value: &Value) -> String {
 #[must_use]
 pub fn labels(labels: &Value) -> String {
     let one = |(k, v): (&String, &Value)| format!("{k}={}", v.as_str().unwrap_or_default());
-    labels.as_object().map(|m| m.iter().map(one).collect::<Vec<_>>().join(",")).unwrap_or_default()
+    let mut all: Vec<String> = labels.as_object().into_iter().flatten().map(one).collect();
+    // As whole texts: `a.b=1` comes before `a=1`.
+    all.sort_unstable();
+    all.join(",")
 }
 
 /// A value shown by a template, for `inspect --format`.
@@ -150,9 +162,29 @@ pub fn labels(labels: &Value) -> String {
 /// # Errors
 /// When the template is wrong.
 pub fn apply(format: &str, value: &Value) -> Result<String, Failure> {
-    let format = if format == "json" { "{{json .}}" } else { format };
-    let template = Template::parse(&unescape(format)).map_err(|e| Failure::with(64, format!("template parsing error: {e}")))?;
-    template.run(value, &template::no_methods).map_err(|e| Failure::new(format!("template parsing error: {e}")))
+    // What `info`, `version` and the like end with; of objects by their names it is 1.
+    let template = parse(format).map_err(|e| Failure::with(64, e.message))?;
+    template.run(value, &template::no_methods).map_err(told)
+}
+
+/// The same by a template that was read, for an object whose types are known.
+///
+/// # Errors
+/// When the object has not what the template names.
+pub fn apply_typed(template: &Template, value: &Value, types: &Typed) -> Result<String, Failure> {
+    template.run_typed(value, types).map_err(told)
+}
+
+/// Reads a template.
+///
+/// # Errors
+/// In the stock client's words.
+pub fn parse(format: &str) -> Result<Template, Failure> {
+    Template::parse(&unescape(if format == "json" { "{{json .}}" } else { format })).map_err(told)
+}
+
+fn told(e: TemplateError) -> Failure {
+    Failure::new(format!("template parsing error: {e}"))
 }
 
 #[cfg(test)]
@@ -182,6 +214,6 @@ mod tests {
         assert_eq!(show("table {{.Name}}\\t{{.Label \"com.x.role\"}}", false), "NAME      role\nweb       db\n");
         let wrong = list().render("{{.Nme}}", false).unwrap_err();
         assert!(wrong.message.contains("can't evaluate field Nme"), "{}", wrong.message);
-        assert!(list().render("{{.Name", false).unwrap_err().message.starts_with("failed to parse template: template: :1:"));
+        assert!(list().render("{{.Name", false).unwrap_err().message.starts_with("template parsing error: template: :1:"));
     }
 }

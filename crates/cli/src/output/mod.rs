@@ -7,6 +7,7 @@ pub mod natural;
 pub mod order;
 pub mod table;
 pub mod time;
+pub mod typed;
 
 use std::io::{IsTerminal, Write};
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::parse::{Base, Node, Operand, Pipe};
 use super::print::plain;
-use super::{Methods, TemplateError, funcs};
+use super::{Methods, TemplateError, Types, funcs};
 
 /// Most bytes that a run gives: whole inspections of large swarms fit, a runaway loop does not fill the memory.
 const MAX_OUTPUT: usize = 64 << 20;
@@ -91,6 +91,7 @@ impl From<TemplateError> for Stop {
 struct Run<'a> {
     text: &'a str,
     methods: &'a Methods<'a>,
+    types: Option<&'a dyn Types>,
     heading: bool,
     root: &'a Value,
     variables: Vec<(String, Value)>,
@@ -104,10 +105,11 @@ pub(super) fn run(
     text: &str,
     value: &Value,
     methods: &Methods<'_>,
+    types: Option<&dyn Types>,
     heading: bool,
 ) -> Result<String, TemplateError> {
     let variables = vec![(String::new(), value.clone())];
-    let mut run = Run { text, methods, heading, root: value, variables, out: String::new(), steps: 0 };
+    let mut run = Run { text, methods, types, heading, root: value, variables, out: String::new(), steps: 0 };
     match run.nodes(nodes, value) {
         // The reader lets break and continue stand in loops only.
         Ok(()) | Err(Stop::Break | Stop::Continue) => Ok(run.out),
@@ -138,6 +140,10 @@ impl Run<'_> {
                 Node::Show(pipe) => {
                     let value = self.pipe(pipe, dot)?;
                     if pipe.declares.is_empty() {
+                        let value = match pipe.commands.as_slice() {
+                            [command] if command.len() == 1 => self.shown(&command[0], value),
+                            _ => value,
+                        };
                         self.out += &plain(&value);
                     }
                 }
@@ -233,10 +239,15 @@ impl Run<'_> {
                 return self.short(name == "and", first, rest, dot, piped);
             }
             let mut args = Vec::with_capacity(rest.len() + 1);
+            let prints = matches!(name.as_str(), "print" | "printf" | "println");
             for operand in rest {
-                args.push(self.operand(operand, dot)?);
+                let value = self.operand(operand, dot)?;
+                args.push(if prints { self.shown(operand, value) } else { value });
             }
             args.extend(piped);
+            if let (Some(types), "json", [value]) = (self.types, name.as_str(), args.as_slice()) {
+                return Ok(types.json(value).into());
+            }
             return funcs::call(name, &args).map_err(|why| self.fail(first.at, name, &format!("error calling {name}: {why}")));
         }
         if rest.is_empty() && piped.is_none() {
@@ -258,6 +269,12 @@ impl Run<'_> {
             let what = self.written(first);
             self.fail(first.at, what, "can't give argument to non-function")
         })
+    }
+
+    /// A value that was looked up, as it is printed.
+    fn shown(&self, operand: &Operand, value: Value) -> Value {
+        let typed = self.types.zip(operand.fields.last()).and_then(|(types, field)| types.shown(field, &value));
+        typed.unwrap_or(value)
     }
 
     /// `and` and `or` look at no more than they must.

@@ -29,6 +29,15 @@ pub fn no_methods(_: &str, _: &[Value]) -> Option<Value> {
     None
 }
 
+/// What a client that has types for an answer knows of it beside its values.
+pub trait Types {
+    /// What `json` gives for a value of it.
+    fn json(&self, value: &Value) -> String;
+
+    /// What a field of this name is printed as, if that is something else than its value.
+    fn shown(&self, field: &str, value: &Value) -> Option<Value>;
+}
+
 /// A template that was read.
 #[derive(Debug, Clone)]
 pub struct Template {
@@ -53,7 +62,15 @@ impl Template {
     /// # Errors
     /// [`TemplateError`] such as `template: :1:2: executing "" at <.X>: can't evaluate field X …`.
     pub fn run(&self, value: &Value, methods: &Methods<'_>) -> Result<String, TemplateError> {
-        eval::run(&self.nodes, &self.text, value, methods, false)
+        eval::run(&self.nodes, &self.text, value, methods, None, false)
+    }
+
+    /// Runs it on a value whose types are known.
+    ///
+    /// # Errors
+    /// As [`Template::run`].
+    pub fn run_typed(&self, value: &Value, types: &dyn Types) -> Result<String, TemplateError> {
+        eval::run(&self.nodes, &self.text, value, &no_methods, Some(types), false)
     }
 
     /// Runs it on the headings of a table: every field is a text there, and a list of them is empty.
@@ -61,7 +78,7 @@ impl Template {
     /// # Errors
     /// As [`Template::run`].
     pub fn run_heading(&self, heads: &Value, methods: &Methods<'_>) -> Result<String, TemplateError> {
-        eval::run(&self.nodes, &self.text, heads, methods, true)
+        eval::run(&self.nodes, &self.text, heads, methods, None, true)
     }
 }
 

@@ -83,6 +83,11 @@ fn verbed(verb: char, arg: &Value, precision: Option<usize>) -> String {
     let cut = |s: String| precision.map_or(s.clone(), |p| s.chars().take(p).collect());
     match (verb, arg) {
         ('v', v) => plain(v),
+        // What else is a list of such numbers is printed by nobody as a text.
+        ('s', Value::Array(all)) if !all.is_empty() && all.iter().all(|b| b.as_u64().is_some_and(|b| b < 256)) => {
+            let bytes: Vec<u8> = all.iter().filter_map(|b| b.as_u64().and_then(|b| u8::try_from(b).ok())).collect();
+            cut(String::from_utf8_lossy(&bytes).into_owned())
+        }
         ('s', v @ (Value::String(_) | Value::Array(_) | Value::Object(_))) => cut(plain(v)),
         ('q', Value::String(s)) => format!("{s:?}"),
         ('q', Value::Array(all)) => {

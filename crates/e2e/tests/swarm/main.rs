@@ -4,6 +4,7 @@
 
 mod api_walk;
 mod attachable;
+mod both;
 mod chaos;
 mod client;
 mod coexist;

@@ -7,8 +7,8 @@ use skep_types::control::{Code, ControlError, ControlResponse};
 use skep_types::object::{Meta, Network, Node, TaskState};
 use skep_types::spec::NetworkSpec;
 
-use super::lookup;
 use super::service::No;
+use super::{lookup, validate};
 use crate::error::{invalid, rpc};
 use crate::shared::Shared;
 
@@ -25,6 +25,7 @@ pub(crate) async fn create(s: &Shared, spec: &NetworkSpec) -> Result<ControlResp
         if spec.name.is_empty() {
             return Err(invalid("name must be provided").into());
         }
+        validate::name(&spec.name)?;
         if store.network_by_name(&spec.name).is_some() {
             let text = format!("network with name {} already exists", spec.name);
             return Err(ControlError::new(Code::AlreadyExists, text).into());

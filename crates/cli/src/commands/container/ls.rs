@@ -12,6 +12,9 @@ use crate::output::time::plain;
 
 const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 const TABLE_SIZE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
+const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n\
+                   state: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\n\
+                   labels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n";
 const COLUMNS: &[list::Column] = &[
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
@@ -114,6 +117,11 @@ fn rows(containers: &[Value], whole: bool) -> Vec<Value> {
 pub(super) async fn ps(app: &App, m: &Matches) -> Result<u8, Failure> {
     let quiet = m.on("quiet");
     let format = app.format(m.text("format"), "psFormat", quiet);
+    // The stock client reads it before it asks, with words of its own.
+    if m.given("format") {
+        list::parse(format)
+            .map_err(|e| Failure::new(e.message.replace("template parsing error", "failed to parse template")))?;
+    }
     let last = if m.on("latest") { 1 } else { m.int("last").unwrap_or(-1) };
     let limit = if last > 0 { last.to_string() } else { String::new() };
     let sized = m.on("size") || format.contains(".Size");
@@ -126,6 +134,8 @@ pub(super) async fn ps(app: &App, m: &Matches) -> Result<u8, Failure> {
     let found = app.client().await?.call("GET", &path, None).await?;
     let rows = rows(found.as_array().map(Vec::as_slice).unwrap_or_default(), m.on("no-trunc"));
     let table = if m.on("size") { TABLE_SIZE } else { TABLE };
+    let all = if m.on("size") { format!("{RAW}size: {{{{.Size}}}}\n") } else { RAW.to_owned() };
+    let format = list::raw(format, quiet, "container_id: {{.ID}}", &all);
     List { table, quiet: "{{.ID}}", columns: COLUMNS, rows }.show(format, quiet)?;
     Ok(0)
 }

@@ -65,7 +65,7 @@ pub(super) async fn logs(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let found = client.call("GET", &format!("/containers/{}/json", escape(m.arg(0))), None).await?;
     let yes = |name: &str| if m.on(name) { "1" } else { "" };
-    let (since, until) = (moment(m.text_or_empty("since"))?, moment(m.text_or_empty("until"))?);
+    let (since, until) = (moment("since", m.text_or_empty("since"))?, moment("until", m.text_or_empty("until"))?);
     let path = query(
         &format!("/containers/{}/logs", found["Id"].as_str().unwrap_or_default()),
         &[

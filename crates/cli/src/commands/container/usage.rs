@@ -83,7 +83,7 @@ async fn chosen(client: &Client, m: &Matches) -> Result<Vec<String>, Failure> {
     }
     let all = if m.on("all") { "1" } else { "" };
     let found = client.call("GET", &query("/containers/json", &[("all", all)]), None).await?;
-    Ok(found.as_array().into_iter().flatten().filter_map(|c| c["Id"].as_str().map(str::to_owned)).collect())
+    Ok(found.as_array().into_iter().flatten().filter_map(|c| c["Id"].as_str().map(|id| short_id(id).to_owned())).collect())
 }
 
 /// One look at each; one that is gone meanwhile is left out unless it was named.

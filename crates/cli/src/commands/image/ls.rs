@@ -13,6 +13,8 @@ use crate::output::time::{plain, rfc3339_seconds};
 
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const TABLE_DIGESTS: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+const RAW: &str = "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n\
+                   virtual_size: {{.Size}}\n";
 const COLUMNS: &[list::Column] = &[
     ("ID", "IMAGE ID"),
     ("Repository", "REPOSITORY"),
@@ -83,8 +85,8 @@ pub(super) async fn ls(app: &App, m: &Matches) -> Result<u8, Failure> {
         app.client().await?.call("GET", &query("/images/json", &[("all", all), ("filters", &filters(&given)?)]), None).await?;
     let rows = rows(found.as_array().map(Vec::as_slice).unwrap_or_default(), m.on("no-trunc"), m.on("digests"));
     let table = if m.on("digests") { TABLE_DIGESTS } else { TABLE };
-    List { table, quiet: "{{.ID}}", columns: COLUMNS, rows }
-        .show(app.format(m.text("format"), "imagesFormat", quiet), quiet)?;
+    let format = list::raw(app.format(m.text("format"), "imagesFormat", quiet), quiet, "image_id: {{.ID}}", RAW);
+    List { table, quiet: "{{.ID}}", columns: COLUMNS, rows }.show(format, quiet)?;
     Ok(0)
 }
 

@@ -17,7 +17,7 @@ use crate::app::{App, Failure};
 use crate::client::query;
 use crate::grammar::{Arity, Command, Matches};
 use crate::options::filters;
-use crate::output::human::ellipsis;
+use crate::output::human::{cause, ellipsis};
 use crate::output::list::List;
 use crate::output::print;
 
@@ -170,7 +170,7 @@ async fn load(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let stream = match m.text("input").filter(|i| *i != "-") {
         Some(file) => {
-            let opened = tokio::fs::File::open(file).await.map_err(|e| Failure::new(format!("open {file}: {e}")))?;
+            let opened = tokio::fs::File::open(file).await.map_err(|e| Failure::new(format!("open {file}: {}", cause(&e))))?;
             client.send_from(&path, opened).await?
         }
         None if std::io::stdin().is_terminal() => {
@@ -205,7 +205,7 @@ async fn import(app: &App, m: &Matches) -> Result<u8, Failure> {
     } else if source == "-" {
         client.send_from(&path, tokio::io::stdin()).await?
     } else {
-        let opened = tokio::fs::File::open(source).await.map_err(|e| Failure::new(format!("open {source}: {e}")))?;
+        let opened = tokio::fs::File::open(source).await.map_err(|e| Failure::new(format!("open {source}: {}", cause(&e))))?;
         client.send_from(&path, opened).await?
     };
     while let Some(message) = stream.json().await? {

@@ -153,6 +153,8 @@ fn rows(nodes: &[Value], info: &Value, running: Option<&[Value]>) -> Vec<Value> 
 const TABLE: &str = "{{.ID}} {{if .Self}}*{{else}} {{end}}\t{{.Hostname}}\t{{.Status}}\t{{.Availability}}\t{{.ManagerStatus}}\t{{.EngineVersion}}";
 /// With the load, which the stock client does not show.
 const TABLE_LOAD: &str = "{{.ID}} {{if .Self}}*{{else}} {{end}}\t{{.Hostname}}\t{{.Status}}\t{{.Availability}}\t{{.ManagerStatus}}\t{{.EngineVersion}}\t{{.Tasks}}";
+const RAW: &str = "node_id: {{.ID}}\nhostname: {{.Hostname}}\nstatus: {{.Status}}\navailability: {{.Availability}}\n\
+                   manager_status: {{.ManagerStatus}}\n";
 const COLUMNS: &[list::Column] = &[
     ("ID", "ID"),
     ("Self", ""),
@@ -185,6 +187,7 @@ async fn ls(app: &App, m: &Matches) -> Result<u8, Failure> {
         tasks.as_array().into_iter().flatten().filter(|t| t["Status"]["State"] == "running").cloned().collect();
     let rows = rows(&nodes, &info, loaded.then_some(running.as_slice()));
     let table = if loaded { TABLE_LOAD } else { TABLE };
+    let format = list::raw(format, quiet, "node_id: {{.ID}}", RAW);
     List { table, quiet: "{{.ID}}", columns: COLUMNS, rows }.show(format, quiet)?;
     Ok(0)
 }

@@ -11,8 +11,9 @@ use crate::output::{print, warn};
 
 /// Values of a flag read one by one.
 pub(super) fn each<T>(m: &Matches, flag: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Failure> {
+    let shown = if flag == "publish" { "-p, --publish".to_owned() } else { format!("--{flag}") };
     let one =
-        |v: &String| read(v).map_err(|why| Failure::with(125, format!("invalid argument {v:?} for \"--{flag}\" flag: {why}")));
+        |v: &String| read(v).map_err(|why| Failure::with(125, format!("invalid argument {v:?} for \"{shown}\" flag: {why}")));
     m.list(flag).iter().map(one).collect()
 }
 
@@ -233,7 +234,7 @@ mod tests {
         assert_eq!(fails("--no-healthcheck --health-cmd x a"), "--no-healthcheck conflicts with --health-* options");
         assert_eq!(
             fails("-p 1.2.3.4:80:80 a"),
-            "invalid argument \"1.2.3.4:80:80\" for \"--publish\" flag: hostip is not supported"
+            "invalid argument \"1.2.3.4:80:80\" for \"-p, --publish\" flag: hostip is not supported"
         );
         assert!(fails("--mode x a").starts_with("Unknown mode: x"));
     }

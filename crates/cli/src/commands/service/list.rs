@@ -15,6 +15,8 @@ use crate::output::order::ordered;
 use crate::output::{natural, print};
 
 const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.Mode}}\t{{.Replicas}}\t{{.Image}}\t{{.Ports}}";
+const RAW: &str =
+    "id: {{.ID}}\nname: {{.Name}}\nmode: {{.Mode}}\nreplicas: {{.Replicas}}\nimage: {{.Image}}\nports: {{.Ports}}\n";
 const COLUMNS: &[list::Column] =
     &[("ID", "ID"), ("Name", "NAME"), ("Mode", "MODE"), ("Replicas", "REPLICAS"), ("Image", "IMAGE"), ("Ports", "PORTS")];
 
@@ -106,6 +108,7 @@ pub(super) fn rows(services: &[Value]) -> Vec<Value> {
 /// # Errors
 /// When the format is wrong.
 pub fn print_list(services: &[Value], format: &str, quiet: bool) -> Result<(), Failure> {
+    let format = list::raw(format, quiet, "id: {{.ID}}", RAW);
     List { table: TABLE, quiet: "{{.ID}}", columns: COLUMNS, rows: rows(services) }.show(format, quiet)
 }
 

@@ -101,7 +101,7 @@ pub(super) async fn logs(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let name = m.arg(0);
     let yes = |on: bool| if on { "1" } else { "" };
-    let since = moment(m.text_or_empty("since"))?;
+    let since = moment("since", m.text_or_empty("since"))?;
     let tail = m.text("tail").unwrap_or("all");
     let pairs = [
         ("stdout", "1"),

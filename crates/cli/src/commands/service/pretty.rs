@@ -28,7 +28,10 @@ fn roll_out(title: &str, c: &Value, kind: &str) -> String {
     }
     let span = |k: &str| c[k].as_i64().filter(|n| *n > 0).map(show_duration).unwrap_or_default();
     let mut out = format!("{title}:\n Parallelism:\t{}\n", c["Parallelism"].as_u64().unwrap_or(0));
-    out += &line("Delay", &span("Delay"));
+    let delay = span("Delay");
+    if !delay.is_empty() {
+        out += &format!(" Delay:\t\t{delay}\n");
+    }
     out += &line("On failure", &text(&c["FailureAction"]));
     let monitor = span("Monitor");
     if !monitor.is_empty() {
@@ -107,7 +110,9 @@ fn health(h: &Value) -> String {
         return String::new();
     }
     let span = |k: &str| show_duration(h[k].as_i64().unwrap_or(0));
-    let tests = h["Test"].as_array().into_iter().flatten().map(|t| format!("\t Test = {}\n", text(t))).collect::<String>();
+    let tests = h["Test"].as_array().into_iter().flatten().map(|t| format!("\t Test = {}", text(t))).collect::<Vec<_>>();
+    // With a space after the last, as the stock client has it.
+    let tests = if tests.is_empty() { String::new() } else { format!("{} \n", tests.join("\n")) };
     format!(
         " Healthcheck:\n  Interval = {}\n  Retries = {}\n  StartPeriod =\t{}\n  Timeout =\t{}\n  Tests:\n{}",
         span("Interval"),
@@ -212,7 +217,7 @@ mod tests {
             "Service Mode:\tReplicated",
             " Replicas:\t3",
             " State:\t\tcompleted",
-            " Delay:\t10s",
+            " Delay:\t\t10s",
             " Constraints:\t[a==b c==d]",
             " Env:\t\tA=1 ",
             "Networks: demo ",

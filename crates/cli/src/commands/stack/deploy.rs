@@ -32,10 +32,10 @@ pub async fn deploy(app: &App, m: &Matches) -> Result<u8, Failure> {
     let name = m.arg(0);
     skep_compose::check_name(name)?;
     let how = Resolve::read(m.text("resolve-image"))?;
+    let stack = source::stack(m, name)?;
     if !m.given("detach") && !m.given("wait") {
         warn(DETACH_NOTICE);
     }
-    let stack = source::stack(m, name)?;
     let client = app.client().await?;
     let current = fetch::current(client, &stack).await?;
     plan::references(&stack, &current)?;

@@ -119,7 +119,11 @@ fn rows(records: &[Record]) -> Vec<Value> {
 /// When the daemon cannot be asked.
 pub async fn history(app: &App, m: &Matches) -> Result<u8, Failure> {
     skep_compose::check_name(m.arg(0))?;
-    let records = records(app.client().await?, m.arg(0)).await?;
+    let client = app.client().await?;
+    let records = records(client, m.arg(0)).await?;
+    if records.is_empty() && fetch::services(client, m.arg(0)).await?.is_empty() {
+        return Err(Failure::new(format!("nothing found in stack: {}", m.arg(0))));
+    }
     let columns: &[list::Column] = &[
         ("Deploy", "DEPLOY"),
         ("Created", "CREATED"),
@@ -153,6 +157,9 @@ pub async fn rollback(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let (records, services) = tokio::join!(records(client, stack), fetch::services(client, stack));
     let (records, services) = (records?, services?);
+    if records.is_empty() && services.is_empty() {
+        return Err(Failure::new(format!("nothing found in stack: {stack}")));
+    }
     let record = chosen(&records, stack, m.arg(1))?;
     print(&format!("Rolling back stack {stack} to deploy {}\n", record.number))?;
     let current = Current { services, ..Current::default() };

@@ -173,7 +173,13 @@ async fn ps(app: &App, m: &Matches) -> Result<u8, Failure> {
     }
     let quiet = m.on("quiet");
     let format = app.format(m.text("format"), "tasksFormat", quiet);
-    let show = Show { format, quiet, no_trunc: m.on("no-trunc"), no_resolve: m.on("no-resolve") };
+    let no_trunc = m.on("no-trunc");
+    // Unlike `service ps`, the stock client cuts ids here.
+    let show = if quiet && !no_trunc && format.is_empty() {
+        Show { format: "{{.ID}}", quiet: false, no_trunc, no_resolve: true }
+    } else {
+        Show { format, quiet, no_trunc, no_resolve: m.on("no-resolve") }
+    };
     tasks::print(client, &tasks, show).await?;
     Ok(0)
 }
@@ -229,7 +235,7 @@ mod tests {
             assert_eq!(waits(&m), expected, "{flags}");
         }
         let m = crate::commands::tests::read("stack deploy app");
-        assert_eq!(source::stack(&m, "app").unwrap_err().message, "Please specify a Compose file (with --compose-file)");
+        assert_eq!(source::stack(&m, "app").unwrap_err().message, "Specify a Compose file (with --compose-file)");
         let broken = file("broken.yml", "services: {web: {image: 5}}");
         let m = crate::commands::tests::read(&format!("stack config -c {broken}"));
         let told = source::project(&m, true).unwrap_err().message;

@@ -8,6 +8,7 @@ use skep_compose::{Faults, Files, Options, Project, Stack, Warning, WarningKind,
 
 use crate::app::Failure;
 use crate::grammar::Matches;
+use crate::output::human::cause;
 use crate::output::warn;
 
 /// Files of this machine.
@@ -31,7 +32,7 @@ impl Files for Disk {
         match read {
             Ok(_) => Ok(Some(bytes)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()),
+            Err(e) => Err(cause(&e)),
         }
     }
 }
@@ -51,7 +52,7 @@ pub fn project(m: &Matches, interpolate: bool) -> Result<Project, Failure> {
     let named = m.list("compose-file").iter().flat_map(|f| f.split(','));
     let files: Vec<String> = named.filter(|f| !f.is_empty()).map(str::to_owned).collect();
     if files.is_empty() {
-        return Err(Failure::new("Please specify a Compose file (with --compose-file)"));
+        return Err(Failure::new("Specify a Compose file (with --compose-file)"));
     }
     let directory = std::env::current_dir().map_err(|e| Failure::new(format!("find the current directory: {e}")))?;
     // What is no UTF-8 cannot be named in a file.

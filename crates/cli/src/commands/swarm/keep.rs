@@ -11,6 +11,7 @@ use super::status::table;
 use crate::app::{App, Failure};
 use crate::client::escape;
 use crate::grammar::Matches;
+use crate::output::human::cause;
 use crate::output::{print, print_bytes};
 
 pub(super) async fn status(app: &App, m: &Matches) -> Result<u8, Failure> {
@@ -75,7 +76,7 @@ fn save(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn load(file: &Path) -> Result<Vec<u8>, Failure> {
-    let fail = |e: std::io::Error| Failure::new(format!("read {}: {e}", file.display()));
+    let fail = |e: std::io::Error| Failure::new(format!("open {}: {}", file.display(), cause(&e)));
     if file == Path::new("-") {
         let mut bytes = Vec::new();
         return std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes).map_err(fail);

@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::grammar::{Arity, Command, Matches};
 use crate::options::put;
 use crate::options::words::fields;
+use crate::output::human::cause;
 
 /// Flags of `init` and `update` that say how the swarm is run.
 const SPEC: &str = "
@@ -191,11 +192,11 @@ fn external_cas(given: &[String]) -> Result<Value, Failure> {
 
 /// A PEM file; certificates are a few kilobytes.
 fn pem(path: &str) -> Result<String, String> {
-    let meta = std::fs::metadata(path).map_err(|e| format!("open {path}: {e}"))?;
+    let meta = std::fs::metadata(path).map_err(|e| format!("open {path}: {}", cause(&e)))?;
     if meta.is_file() && meta.len() > 1 << 20 {
         return Err(format!("{path}: longer than 1 MiB, that is no certificate"));
     }
-    std::fs::read_to_string(path).map_err(|e| format!("open {path}: {e}"))
+    std::fs::read_to_string(path).map_err(|e| format!("open {path}: {}", cause(&e)))
 }
 
 /// The swarm, and its spec sent back changed.

@@ -13,7 +13,7 @@ pub(super) async fn info(app: &App, m: &Matches) -> Result<u8, Failure> {
         Ok(client) => client.call("GET", "/info", None).await.map_err(Failure::from),
         Err(e) => Err(e),
     };
-    if let Some(format) = m.text("format") {
+    if let Some(format) = m.text("format").filter(|f| !f.is_empty()) {
         print(&(list::apply(format, &asked?)? + "\n"))?;
         return Ok(0);
     }

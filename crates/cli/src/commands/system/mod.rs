@@ -82,14 +82,17 @@ pub const GROUP: Command = Command::group(
 );
 
 /// A moment as `--since` and `--until` take it, for the daemon: an age becomes seconds since 1970.
-pub(crate) fn moment(text: &str) -> Result<String, Failure> {
+pub(crate) fn moment(flag: &str, text: &str) -> Result<String, Failure> {
     if text.is_empty() || text.chars().all(|c| c.is_ascii_digit() || c == '.') {
         return Ok(text.to_owned());
     }
     let at = match crate::grammar::values::duration(text) {
         Ok(age) => time::now() - i128::from(age),
         Err(_) => {
-            parse_local(text).ok_or_else(|| Failure::new(format!("failed to parse value as time or duration: {text:?}")))?
+            // Events are not told which flag it was.
+            let flag = if flag.is_empty() { String::new() } else { format!("invalid value for {flag:?}: ") };
+            let why = || format!("{flag}failed to parse value as time or duration: {text:?}");
+            parse_local(text).ok_or_else(|| Failure::new(why()))?
         }
     };
     Ok(format!("{}.{:09}", at.div_euclid(1_000_000_000), at.rem_euclid(1_000_000_000)))
@@ -114,7 +117,7 @@ async fn version(app: &App, m: &Matches) -> Result<u8, Failure> {
         "Platform": {"Name": format!("Skep {own}")}, "Version": DOCKER_VERSION, "ApiVersion": api, "DefaultAPIVersion": "1.50",
         "GitCommit": "", "GoVersion": "none (Rust)", "Os": std::env::consts::OS, "Arch": arch, "BuildTime": "", "Context": app.context,
     });
-    if let Some(format) = m.text("format") {
+    if let Some(format) = m.text("format").filter(|f| !f.is_empty()) {
         let all = json!({"Client": client, "Server": server.as_ref().ok()});
         print(&(list::apply(format, &all)? + "\n"))?;
         return server.map(|_| 0);
@@ -177,7 +180,7 @@ fn event_line(e: &Value) -> String {
 async fn events(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
     let filters = options::filters(m.list("filter"))?;
-    let (since, until) = (moment(m.text_or_empty("since"))?, moment(m.text_or_empty("until"))?);
+    let (since, until) = (moment("", m.text_or_empty("since"))?, moment("", m.text_or_empty("until"))?);
     let path = query("/events", &[("filters", &filters), ("since", &since), ("until", &until)]);
     let mut stream = client.open("GET", &path, &[]).await?;
     let format = m.text_or_empty("format");
@@ -237,9 +240,9 @@ mod tests {
 
     #[test]
     fn moments_for_the_daemon() {
-        assert_eq!(moment("1700000000").unwrap(), "1700000000");
-        assert_eq!(moment("1970-01-01T00:00:01Z").unwrap(), "1.000000000");
-        assert!(moment("10m").unwrap().contains('.'));
-        assert!(moment("yesterday").is_err());
+        assert_eq!(moment("since", "1700000000").unwrap(), "1700000000");
+        assert_eq!(moment("since", "1970-01-01T00:00:01Z").unwrap(), "1.000000000");
+        assert!(moment("since", "10m").unwrap().contains('.'));
+        assert!(moment("since", "yesterday").is_err());
     }
 }
