@@ -393,8 +393,8 @@ mod tests {
         for (body, name) in [
             (json!({"Image": "x", "HostConfig": {"DeviceRequests": [{"Driver": "nvidia"}]}}), "DeviceRequests"),
             (
-                json!({"Image": "x", "HostConfig": {"LogConfig": {"Type": "awslogs"}}}),
-                "the log driver awslogs is not built yet",
+                json!({"Image": "x", "HostConfig": {"LogConfig": {"Type": "gcplogs"}}}),
+                "the log driver gcplogs is not built yet",
             ),
             (json!({"Image": "x", "HostConfig": {"VolumeDriver": "rexray"}}), "the volume driver rexray is not built yet"),
         ] {

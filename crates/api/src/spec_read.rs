@@ -507,7 +507,7 @@ mod tests {
             let spec = json!({"ContainerSpec": {"Image": "i"}, "LogDriver": {"Name": driver, "Options": options}});
             with("TaskTemplate", spec)
         };
-        assert_eq!(logs("splunk", json!({})), "the log driver splunk is not built yet in Skep");
+        assert_eq!(logs("gcplogs", json!({})), "the log driver gcplogs is not built yet in Skep");
         assert_eq!(logs("gelf", json!({"x": "y"})), "unknown log opt 'x' for gelf log driver");
         let profile = container("Privileges", json!({"Seccomp": {"Mode": "custom", "Profile": "bm9uZQ=="}}));
         assert!(profile.starts_with("Decoding seccomp profile failed: "), "{profile}");

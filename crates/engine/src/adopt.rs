@@ -113,6 +113,7 @@ impl Engine {
         for (container, connection) in found.into_iter().zip(alive) {
             engine.take_over(container, connection).await;
         }
+        tokio::spawn(Self::pack_logs(Arc::downgrade(&engine)));
         Ok(engine)
     }
 

@@ -6,9 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use skep_types::host::{LogOptions, LogRecord};
 use tokio::sync::mpsc;
+
+use crate::logfiles::{self, Old};
 
 /// Records on their way to a client; beyond it reading waits for the client.
 const QUEUE: usize = 256;
@@ -70,14 +73,24 @@ fn send_all(
             }
         }
     };
-    let mut rotated: Vec<PathBuf> =
-        (1..100).map(|n| PathBuf::from(format!("{}.{n}", path.display()))).take_while(|p| p.exists()).collect();
-    rotated.reverse();
+    let (rotated, current) = logfiles::open_all(path)?;
     for old in rotated {
-        let mut reader = BufReader::new(std::fs::File::open(old)?);
-        read_records(&mut reader, options, &mut give)?;
+        match old {
+            Old::Plain(file) => _ = records_of(&mut BufReader::new(file), options, &mut give)?,
+            Old::Packed(file) => {
+                let read = records_of(&mut BufReader::new(MultiGzDecoder::new(file)), options, &mut give);
+                // What is damaged in one is no reason to keep the others back.
+                if let Err(e) = read.as_ref()
+                    && !sender.is_closed()
+                {
+                    tracing::warn!(log = %path.display(), error = %e, "a packed file of a log cannot be read to its end");
+                } else {
+                    read?;
+                }
+            }
+        }
     }
-    let mut reader = BufReader::new(std::fs::File::open(path)?);
+    let mut reader = BufReader::new(current);
     read_records(&mut reader, options, &mut give)?;
     for record in tail {
         sender.blocking_send(record).map_err(std::io::Error::other)?;
@@ -123,16 +136,25 @@ fn read_records<R: Read + Seek>(
     options: &LogOptions,
     give: &mut dyn FnMut(LogRecord) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
+    let unfinished = records_of(reader, options, give)?;
+    if unfinished > 0 {
+        reader.seek(SeekFrom::Current(-(i64::try_from(unfinished).unwrap_or(0))))?;
+    }
+    Ok(())
+}
+
+/// Reads whole records; returns how many bytes of one that is not whole were read at the end.
+fn records_of(
+    reader: &mut impl BufRead,
+    options: &LogOptions,
+    give: &mut dyn FnMut(LogRecord) -> std::io::Result<()>,
+) -> std::io::Result<usize> {
     let mut line = Vec::new();
     loop {
         line.clear();
         let n = reader.read_until(b'\n', &mut line)?;
-        if n == 0 {
-            return Ok(());
-        }
         if !line.ends_with(b"\n") {
-            reader.seek(SeekFrom::Current(-(i64::try_from(n).unwrap_or(0))))?;
-            return Ok(());
+            return Ok(n);
         }
         // A record torn by power loss is skipped.
         let Ok(raw) = serde_json::from_slice::<Raw>(&line) else { continue };

@@ -7,19 +7,26 @@ pub const NONE: &str = "none";
 /// The one that is used when nobody says otherwise.
 pub const DEFAULT: &str = "json-file";
 /// Drivers that there are, `none` aside.
-pub const DRIVERS: [&str; 6] = ["fluentd", "gelf", "journald", "json-file", "local", "syslog"];
+pub const DRIVERS: [&str; 8] = ["awslogs", "fluentd", "gelf", "journald", "json-file", "local", "splunk", "syslog"];
 /// Drivers that Docker has besides.
-const UNBUILT: [&str; 5] = ["awslogs", "etwlogs", "gcplogs", "logentries", "splunk"];
+const UNBUILT: [&str; 3] = ["etwlogs", "gcplogs", "logentries"];
 
 /// Options of every driver that keeps something.
 const COMMON: [&str; 2] = ["mode", "max-buffer-size"];
 /// What is added to records.
-const ATTRIBUTES: [&str; 3] = ["labels", "env", "tag"];
+const ATTRIBUTES: [&str; 5] = ["labels", "labels-regex", "env", "env-regex", "tag"];
 /// The copy that this host keeps of what goes elsewhere.
 const CACHE: [&str; 4] = ["cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"];
 /// Options that Docker has and Skep does not.
-const UNBUILT_OPTIONS: [&str; 5] =
-    ["labels-regex", "env-regex", "fluentd-request-ack", "fluentd-write-timeout", "fluentd-read-timeout"];
+const UNBUILT_OPTIONS: [&str; 7] = [
+    "awslogs-datetime-format",
+    "awslogs-format",
+    "awslogs-multiline-pattern",
+    "fluentd-request-ack",
+    "fluentd-write-timeout",
+    "fluentd-read-timeout",
+    "splunk-index-acknowledgment",
+];
 
 /// Why a driver cannot be had with these options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +68,32 @@ fn own(driver: &str) -> &'static [&'static str] {
             "fluentd-max-retries",
             "fluentd-sub-second-precision",
         ],
+        "splunk" => &[
+            "splunk-caname",
+            "splunk-capath",
+            "splunk-format",
+            "splunk-gzip",
+            "splunk-gzip-level",
+            "splunk-index",
+            "splunk-insecureskipverify",
+            "splunk-source",
+            "splunk-sourcetype",
+            "splunk-token",
+            "splunk-url",
+            "splunk-verify-connection",
+        ],
+        "awslogs" => &[
+            "awslogs-create-group",
+            "awslogs-create-stream",
+            "awslogs-credentials-endpoint",
+            "awslogs-endpoint",
+            "awslogs-force-flush-interval-seconds",
+            "awslogs-group",
+            "awslogs-max-buffered-events",
+            "awslogs-region",
+            "awslogs-stream",
+            "tag",
+        ],
         _ => &[],
     }
 }
@@ -68,7 +101,7 @@ fn own(driver: &str) -> &'static [&'static str] {
 /// Whether a driver's records leave this host.
 #[must_use]
 pub fn is_remote(driver: &str) -> bool {
-    matches!(driver, "fluentd" | "gelf" | "journald" | "syslog")
+    matches!(driver, "awslogs" | "fluentd" | "gelf" | "journald" | "splunk" | "syslog")
 }
 
 /// Whether there is such a driver with such options; their values are the host's to look at. An empty name is the host's default.
@@ -89,11 +122,14 @@ pub fn check(driver: &str, options: &BTreeMap<String, String>) -> Result<(), Fau
             // Whatever the default is: the host looks again when it knows.
             "" => true,
             "local" => is(key, &COMMON) || is(key, own(driver)),
+            // Their messages have no room for more.
+            "awslogs" => is(key, &COMMON) || is(key, &CACHE) || is(key, own(driver)),
             "json-file" => is(key, &COMMON) || is(key, &ATTRIBUTES) || is(key, own(driver)),
             _ => is(key, &COMMON) || is(key, &ATTRIBUTES) || is(key, &CACHE) || is(key, own(driver)),
         };
-        let compresses = is(key, &["compress", "cache-compress"]) && value != "false";
-        if is(key, &UNBUILT_OPTIONS) || (known && compresses) {
+        // What waits to be sent is read from a place in it.
+        let compresses = key == "cache-compress" && value != "false";
+        if (driver != NONE && is(key, &UNBUILT_OPTIONS)) || (known && compresses) {
             return Err(Fault::Unbuilt(format!("the log option {key}={value}")));
         }
         if !known {
@@ -125,6 +161,9 @@ mod tests {
             ("syslog", &[("syslog-address", "udp://x:1"), ("mode", "non-blocking"), ("max-buffer-size", "4m")]),
             ("fluentd", &[("fluentd-async", "true"), ("cache-disabled", "true")]),
             ("none", &[]),
+            ("local", &[("compress", "true")]),
+            ("splunk", &[("splunk-url", "https://x:8088"), ("splunk-token", "t"), ("env-regex", "^A")]),
+            ("awslogs", &[("awslogs-region", "eu-west-1"), ("awslogs-group", "g"), ("tag", "{{.Name}}")]),
         ] {
             assert_eq!(of(driver, pairs), Ok(()), "{driver}");
         }
@@ -136,8 +175,11 @@ mod tests {
         );
         assert_eq!(of("journald", &[("mode", "fast")]), invalid("logger: logging mode not supported: fast"));
         assert!(matches!(of("syslog", &[("max-buffer-size", "4m")]), Err(Fault::Invalid(_))));
-        assert_eq!(of("awslogs", &[]), Err(Fault::Unbuilt("the log driver awslogs".to_owned())));
-        assert_eq!(of("local", &[("compress", "true")]), Err(Fault::Unbuilt("the log option compress=true".to_owned())));
+        assert_eq!(of("gcplogs", &[]), Err(Fault::Unbuilt("the log driver gcplogs".to_owned())));
+        let unbuilt = |text: &str| Err(Fault::Unbuilt(format!("the log option {text}")));
+        assert_eq!(of("syslog", &[("cache-compress", "true")]), unbuilt("cache-compress=true"));
+        assert_eq!(of("awslogs", &[("awslogs-multiline-pattern", "^x")]), unbuilt("awslogs-multiline-pattern=^x"));
+        assert_eq!(of("awslogs", &[("labels", "x")]), invalid("unknown log opt 'labels' for awslogs log driver"));
         assert_eq!(of("loki", &[]), Err(Fault::Unknown("loki".to_owned())));
     }
 }

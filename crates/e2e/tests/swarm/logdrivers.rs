@@ -67,7 +67,10 @@ fn records_go_where_the_driver_says_and_are_read_here_too() {
     });
     assert_eq!(m(&["inspect", "--format", "{{.HostConfig.LogConfig.Type}}", &task.container]).ok(), "syslog");
     let info = bed.api("manager", "GET", "/info", None).expect("info");
-    assert_eq!(info["Plugins"]["Log"], json!(["fluentd", "gelf", "journald", "json-file", "local", "syslog"]));
+    assert_eq!(
+        info["Plugins"]["Log"],
+        json!(["awslogs", "fluentd", "gelf", "journald", "json-file", "local", "splunk", "syslog"])
+    );
 
     // What was written while the daemon was down comes when it is back.
     let fifo = "mkfifo /f; while true; do cat /f; done";
@@ -125,7 +128,10 @@ fn records_go_where_the_driver_says_and_are_read_here_too() {
     let _ = m(&args.concat()).ok();
     m(&["logs", "shut"]).fails("configured logging driver does not support reading");
     for (options, text) in [
-        (&["--log-driver", "awslogs"][..], "the log driver awslogs is not built yet in Skep"),
+        (&["--log-driver", "gcplogs"][..], "the log driver gcplogs is not built yet in Skep"),
+        (&["--log-driver", "awslogs", "--log-opt", "awslogs-region=x"], "must specify a value for log opt 'awslogs-group'"),
+        (&["--log-driver", "splunk"], "splunk-url is expected"),
+        (&["--log-opt", "labels-regex=("], "invalid value for log option labels-regex"),
         (&["--log-driver", "loki"], "logger: no log driver named 'loki' is registered"),
         (&["--log-driver", "gelf"], "gelf-address is a required parameter"),
         (&["--log-opt", "colour=red"], "unknown log opt 'colour' for json-file log driver"),
@@ -135,6 +141,35 @@ fn records_go_where_the_driver_says_and_are_read_here_too() {
         assert!(refused.code == 125 && refused.err.contains(text), "{refused:?}");
     }
     m(&["inspect", "bad"]).fails("No such object: bad");
-    m(&["service", "create", "--name", "bad", "--log-driver", "splunk", "busybox"])
-        .fails("the log driver splunk is not built yet");
+    m(&["service", "create", "--name", "bad", "--log-driver", "gcplogs", "busybox"])
+        .fails("the log driver gcplogs is not built yet");
+
+    // What was rotated is packed, and read through; also after a kill of whoever packs.
+    let script = "i=0; while [ $i -lt 4000 ]; do echo line $i; i=$((i+1)); done; sleep 100000";
+    let options = ["--log-opt", "max-size=40k", "--log-opt", "max-file=20", "--log-opt", "compress=true"];
+    let args = [
+        &["run", "-d", "--name", "packed", "-e", "ZONE=a", "--log-opt", "env-regex=^Z"][..],
+        &options,
+        &["busybox", "sh", "-c", script],
+    ];
+    let id = m(&args.concat()).ok();
+    bed.kill_daemon("manager");
+    bed.start_daemon("manager");
+    let dir = bed.host("manager").data_root(&bed.playground.place).join("containers").join(&id);
+    let names = || -> Vec<String> {
+        let all = std::fs::read_dir(&dir).expect("listed").flatten();
+        all.filter_map(|e| e.file_name().into_string().ok()).filter(|n| n.contains("-json.log.")).collect()
+    };
+    wait("the files to be packed", LONG, || {
+        let all = names();
+        let rotated = all.iter().filter(|n| !n.ends_with(".lock"));
+        let last = m(&["logs", "--tail", "1", "packed"]).out;
+        that(last == "line 3999\n" && all.len() > 4 && rotated.clone().all(|n| n.ends_with(".gz")), format!("{last} {all:?}"))
+    });
+    let logs = m(&["logs", "packed"]).ok();
+    assert!(
+        logs.lines().enumerate().all(|(n, l)| l == format!("line {n}")) && logs.lines().count() == 4000,
+        "whole and in order"
+    );
+    assert_eq!(m(&["logs", "--details", "--tail", "1", "packed"]).ok(), "ZONE=a line 3999");
 }

@@ -56,7 +56,7 @@ fn wrong() -> Vec<Case> {
             400,
             "credential specs are for containers of Windows: this swarm runs containers of Linux, leave --credential-spec out",
         ),
-        ("TaskTemplate.LogDriver", json!({"Name": "awslogs"}), 501, "the log driver awslogs is not built yet in Skep"),
+        ("TaskTemplate.LogDriver", json!({"Name": "gcplogs"}), 501, "the log driver gcplogs is not built yet in Skep"),
         (
             "TaskTemplate.LogDriver",
             json!({"Name": "syslog", "Options": {"colour": "red"}}),

@@ -1,20 +1,25 @@
 //! A container's log: the file that its shim writes, and who sends it on.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use skep_types::container::ContainerInfo;
 use skep_types::logdriver;
+use tokio::time::MissedTickBehavior;
 
 use super::Container;
 use crate::Engine;
 use crate::error::Result;
 use crate::logdriver::{Settings, Shipper, about, attributes, check, with_defaults};
+use crate::logfiles;
 use crate::shim::LogConfig;
 
 /// How long the last records of a container that is removed may take to be sent.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How often rotated files are looked for.
+const PACK_PERIOD: Duration = Duration::from_secs(2);
 
 /// Whether `logs` has something to read: the driver may keep nothing, or its user may have said that nothing is read here.
 #[must_use]
@@ -44,7 +49,13 @@ impl Engine {
         }
         let attrs = attributes(&info, &about(&info, &self.runtime.facts())?);
         let path = PathBuf::from(&info.log_path);
-        Ok(Some(LogConfig { path, max_size: settings.max_size, max_files: settings.max_files, attrs }))
+        Ok(Some(LogConfig {
+            path,
+            max_size: settings.max_size,
+            max_files: settings.max_files,
+            attrs,
+            packs: settings.compress,
+        }))
     }
 
     /// Reaches the server that a container's records go to, before it starts. A restart by its policy does not fail for a server that is
@@ -69,6 +80,35 @@ impl Engine {
             Ok(shipper) => self.ship(container, shipper).await,
             Err(e) => tracing::warn!(container = %container.id, error = %e, "its log is not sent"),
         }
+    }
+
+    /// Packs what was rotated of each container's log that is to be packed, for as long as there is an engine. One after the other, so
+    /// that no more than one CPU is taken; by the daemon, since a shim has one thread, which its container's output waits for.
+    pub(crate) async fn pack_logs(engine: Weak<Self>) {
+        let mut tick = tokio::time::interval(PACK_PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let Some(logs) = engine.upgrade().map(|e| e.packed_logs()) else { return };
+            for (path, keep) in logs {
+                // Until there is nothing left to do; what the disk refuses is tried again with the next tick.
+                while let Ok(true) = tokio::task::spawn_blocking({
+                    let path = path.clone();
+                    move || logfiles::pack_one(&path, keep)
+                })
+                .await
+                .unwrap_or(Ok(false))
+                .inspect_err(|e| tracing::warn!(log = %path.display(), error = %e, "a rotated file could not be packed"))
+                {
+                }
+            }
+        }
+    }
+
+    /// The logs whose rotated files are packed, with how many files they keep.
+    fn packed_logs(&self) -> Vec<(PathBuf, u32)> {
+        let settings = |i: &ContainerInfo| self.logging(i).ok().filter(|(_, s)| s.compress).map(|(_, s)| s.max_files);
+        self.list().into_iter().filter_map(|i| settings(&i).map(|keep| (PathBuf::from(&i.log_path), keep))).collect()
     }
 
     /// Lets the last records of a container that is removed be sent.

@@ -2,8 +2,9 @@
 
 use super::fluentd::Fluentd;
 use super::gelf::Gelf;
+use super::splunk::Splunk;
 use super::syslog::Syslog;
-use super::{About, Line, journald};
+use super::{About, Line, aws, journald};
 
 /// A form.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +17,10 @@ pub(crate) enum Format {
     Gelf(Gelf),
     /// fluentd's forward protocol.
     Fluentd(Fluentd),
+    /// Events of Splunk's collector.
+    Splunk(Splunk),
+    /// Events of CloudWatch.
+    Aws,
 }
 
 impl Format {
@@ -26,6 +31,8 @@ impl Format {
             Self::Journald => vec![journald::encode(about, line)],
             Self::Gelf(g) => g.encode(about, line, id),
             Self::Fluentd(f) => vec![f.encode(about, line)],
+            Self::Splunk(s) => s.encode(about, line).into_iter().collect(),
+            Self::Aws => aws::encode(line).into_iter().collect(),
         }
     }
 }

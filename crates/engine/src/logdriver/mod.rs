@@ -3,20 +3,26 @@
 //! starts again goes on where the last one was, `docker logs` works for every driver, and no server that hangs ever stops a container.
 //! A record may be sent twice after a crash or a broken connection; it is lost only when the file was rotated away before it was sent.
 
+mod aws;
 mod fluentd;
 mod format;
 mod gelf;
 mod journald;
 mod settings;
 mod ship;
+mod splunk;
 mod spool;
 mod syslog;
 mod tag;
-mod tls;
+pub(crate) mod tls;
 mod wire;
+
+#[cfg(test)]
+mod collectors;
 
 use std::collections::BTreeMap;
 
+use regex::{Regex, RegexBuilder};
 use skep_types::container::ContainerInfo;
 use skep_types::logdriver::{self, Fault};
 
@@ -25,6 +31,9 @@ pub(crate) use ship::{Shipper, Shippers};
 
 use crate::error::{Code, EngineError, Result, invalid};
 use crate::host::HostFacts;
+
+/// Bytes that a compiled expression may take; what a user writes by hand takes a thousandth of it.
+const MOST_EXPRESSION: usize = 1 << 20;
 
 /// What is said of a container with each record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,23 +77,30 @@ impl About {
     }
 }
 
-/// Labels and variables of a container that its log options name.
-fn extra(info: &ContainerInfo) -> BTreeMap<String, String> {
-    let keys = |option: &str| {
-        let list = info.host.log_opts.get(option).map(String::as_str).unwrap_or_default();
-        list.split(',').map(str::trim).filter(|k| !k.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+/// What an option names by a regular expression, in the syntax of RE2, which Go's and ours are.
+fn expression(options: &BTreeMap<String, String>, key: &str) -> Result<Option<Regex>> {
+    let Some(text) = options.get(key).filter(|t| !t.is_empty()) else { return Ok(None) };
+    let bad = |e: regex::Error| invalid(format!("invalid value for log option {key}: {text:?} is no regular expression: {e}"));
+    RegexBuilder::new(text).size_limit(MOST_EXPRESSION).build().map(Some).map_err(bad)
+}
+
+/// Labels and variables of a container that its log options name, by list or by expression.
+fn extra(info: &ContainerInfo) -> Result<BTreeMap<String, String>> {
+    let options = &info.host.log_opts;
+    let named = |list: &str, expression: &Option<Regex>, key: &str| {
+        let list = options.get(list).map(String::as_str).unwrap_or_default();
+        list.split(',').map(str::trim).any(|k| k == key) || expression.as_ref().is_some_and(|e| e.is_match(key))
     };
-    let env: BTreeMap<&str, &str> = info.config.env.iter().filter_map(|e| e.split_once('=')).collect();
-    let labels = keys("labels").into_iter().filter_map(|k| info.config.labels.get(&k).map(|v| (k, v.clone())));
-    let mut out: BTreeMap<String, String> = labels.collect();
-    out.extend(keys("env").into_iter().filter_map(|k| env.get(k.as_str()).map(|v| (k.clone(), (*v).to_owned()))));
-    out
+    let (label, variable) = (expression(options, "labels-regex")?, expression(options, "env-regex")?);
+    let labels = info.config.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).filter(|(k, _)| named("labels", &label, k));
+    let env = info.config.env.iter().filter_map(|e| e.split_once('=')).filter(|(k, _)| named("env", &variable, k));
+    Ok(labels.chain(env).map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
 }
 
 /// What is said of a container.
 ///
 /// # Errors
-/// 400 for a tag that cannot be filled in.
+/// 400 for a tag that cannot be filled in, or an expression that is none.
 pub(crate) fn about(info: &ContainerInfo, facts: &HostFacts) -> Result<About> {
     let command: Vec<&str> = std::iter::once(info.path.as_str()).chain(info.args.iter().map(String::as_str)).collect();
     let mut about = About {
@@ -96,9 +112,12 @@ pub(crate) fn about(info: &ContainerInfo, facts: &HostFacts) -> Result<About> {
         created: info.created.rfc3339(),
         hostname: facts.hostname.clone(),
         tag: String::new(),
-        extra: extra(info),
+        extra: extra(info)?,
     };
-    let template = info.host.log_opts.get("tag").map(String::as_str).filter(|t| !t.is_empty()).unwrap_or("{{.ID}}");
+    let template = info.host.log_opts.get("tag").map(String::as_str).filter(|t| !t.is_empty());
+    // The name of a stream in CloudWatch, unless it has another.
+    let default = if info.host.log_driver == "awslogs" { "{{.FullID}}" } else { "{{.ID}}" };
+    let template = template.unwrap_or(default);
     about.tag = tag::expand(template, &about).map_err(|why| invalid(format!("invalid log tag {template:?}: {why}")))?;
     Ok(about)
 }
@@ -125,6 +144,9 @@ pub(crate) fn check(driver: &str, options: &BTreeMap<String, String>) -> Result<
     })?;
     let template = options.get("tag").map(String::as_str).unwrap_or_default();
     tag::expand(template, &About::default()).map_err(|why| invalid(format!("invalid log tag {template:?}: {why}")))?;
+    for key in ["labels-regex", "env-regex"] {
+        expression(options, key)?;
+    }
     Settings::read(driver, options).map_err(invalid)
 }
 
@@ -176,6 +198,11 @@ mod tests {
         let about = about(&info, &HostFacts::default()).expect("whole");
         assert_eq!(about.tag, "web/aaaaaaaaaaaa");
         assert_eq!(attributes(&info, &about), r#"{"ZONE":"a","tag":"web/aaaaaaaaaaaa","tier":"front"}"#);
+        info.host.log_opts = map(&[("labels-regex", "^t"), ("env-regex", "^(ZONE|REGION)$"), ("env", "PASSWORD")]);
+        let by_expression = super::about(&info, &HostFacts::default()).expect("whole");
+        assert_eq!(by_expression.extra, map(&[("PASSWORD", "b"), ("ZONE", "a"), ("tier", "front")]));
+        let refused = check("json-file", &map(&[("env-regex", "(")])).expect_err("no expression");
+        assert!(refused.message.starts_with("invalid value for log option env-regex"), "{}", refused.message);
         let refused = check("gelf", &map(&[("gelf-address", "udp://a:1"), ("tag", "{{.Nope}}")])).expect_err("no such field");
         assert!(refused.message.starts_with("invalid log tag"), "{}", refused.message);
     }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use skep_types::logdriver;
 
+use super::aws::Stream;
 use super::fluentd::Fluentd;
 use super::format::Format;
 use super::gelf::{Compression, Gelf};
+use super::splunk::{Collector, Splunk};
 use super::syslog::Syslog;
 use super::tls::Tls;
 use super::wire::Target;
@@ -32,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) max_size: u64,
     /// Files kept.
     pub(crate) max_files: u32,
+    /// Rotated files are packed.
+    pub(crate) compress: bool,
     /// Nothing may be read here.
     pub(crate) unreadable: bool,
     /// Where records go, if they leave this host.
@@ -57,14 +61,20 @@ pub(crate) struct Remote {
     pub(crate) tries: Option<u32>,
 }
 
-struct Options<'a>(&'a BTreeMap<String, String>);
+/// Options, by name.
+pub(super) struct Options<'a>(pub(super) &'a BTreeMap<String, String>);
 
 impl<'a> Options<'a> {
-    fn get(&self, key: &str) -> Option<&'a str> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a str> {
         self.0.get(key).map(String::as_str).filter(|v| !v.is_empty())
     }
 
-    fn size(&self, key: &str, default: u64) -> Result<u64, String> {
+    /// Whether it is given as nothing.
+    pub(super) fn is_empty(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(String::is_empty)
+    }
+
+    pub(super) fn size(&self, key: &str, default: u64) -> Result<u64, String> {
         // Docker takes -1 for no limit.
         match self.get(key) {
             None => Ok(default),
@@ -73,12 +83,12 @@ impl<'a> Options<'a> {
         }
     }
 
-    fn number(&self, key: &str, default: u32) -> Result<u32, String> {
+    pub(super) fn number(&self, key: &str, default: u32) -> Result<u32, String> {
         let Some(text) = self.get(key) else { return Ok(default) };
         text.parse().map_err(|_| format!("invalid value for log option {key}: {text:?} is no number"))
     }
 
-    fn truth(&self, key: &str) -> Result<bool, String> {
+    pub(super) fn truth(&self, key: &str) -> Result<bool, String> {
         match self.get(key) {
             None | Some("false" | "0" | "f" | "F" | "FALSE" | "False") => Ok(false),
             Some("true" | "1" | "t" | "T" | "TRUE" | "True") => Ok(true),
@@ -96,7 +106,7 @@ impl<'a> Options<'a> {
         };
         // Docker looks at its presence only.
         let skip_verify = self.get("syslog-tls-skip-verify").is_some();
-        Ok(Tls { ca: file("syslog-tls-ca-cert"), own, skip_verify })
+        Ok(Tls { ca: file("syslog-tls-ca-cert"), own, skip_verify, name: None })
     }
 
     /// A duration as Go writes it, of one unit: `100ms`, `3s`, `1m`.
@@ -129,10 +139,19 @@ impl Settings {
         if max_files < 1 {
             return Err(format!("invalid value for log option {files_key}: it cannot be less than 1"));
         }
+        let rotates = max_size > 0 && max_files > 1;
+        let compress = match o.get("compress") {
+            // As Docker's.
+            None => driver == "local" && rotates,
+            Some(_) => o.truth("compress")?,
+        };
+        if compress && !rotates {
+            return Err("compress cannot be true when max-file is less than 2 or max-size is not set".to_owned());
+        }
         let blocking = o.get("mode") != Some("non-blocking");
         let buffer = o.size("max-buffer-size", BUFFER)?;
         let remote = if remote { Some(Remote::read(driver, &o, (!blocking).then_some(buffer))?) } else { None };
-        Ok(Self { max_size, max_files, unreadable: driver == logdriver::NONE || o.truth("cache-disabled")?, remote })
+        Ok(Self { max_size, max_files, compress, unreadable: driver == logdriver::NONE || o.truth("cache-disabled")?, remote })
     }
 }
 
@@ -189,7 +208,7 @@ impl Remote {
             "fluentd" => {
                 let address = o.get("fluentd-address").unwrap_or("127.0.0.1:24224");
                 let whole = if address.contains("://") { address.to_owned() } else { format!("tcp://{address}") };
-                out.target = Target::read(&whole, 24224, &["tcp", "unix"], "fluentd-address")?;
+                out.target = Target::read(&whole, 24224, &["tcp", "tls", "unix"], "fluentd-address")?;
                 out.lazy = o.truth("fluentd-async")? || o.truth("fluentd-async-connect")?;
                 out.retry = o.duration("fluentd-retry-wait", Duration::from_secs(1))?;
                 out.tries = o.get("fluentd-max-retries").map(|_| o.number("fluentd-max-retries", 0)).transpose()?;
@@ -197,6 +216,18 @@ impl Remote {
                     out.buffer = Some(o.size("fluentd-buffer-limit", BUFFER)?);
                 }
                 out.format = Format::Fluentd(Fluentd { precise: o.truth("fluentd-sub-second-precision")? });
+            }
+            "splunk" => {
+                let to = Collector::read(o)?;
+                out.lazy = !to.verify;
+                out.target = Target::Splunk(Box::new(to));
+                out.format = Format::Splunk(Splunk::read(o)?);
+            }
+            "awslogs" => {
+                out.target = Target::Aws(Box::new(Stream::read(o)?));
+                // As Docker's, which makes the stream beside the container then.
+                out.lazy = o.get("mode") == Some("non-blocking");
+                out.format = Format::Aws;
             }
             _ => {}
         }
@@ -217,7 +248,9 @@ mod tests {
         let s = of("json-file", &[]).expect("default");
         assert_eq!((s.max_size, s.max_files, s.unreadable, s.remote), (0, 1, false, None));
         let s = of("local", &[("max-file", "3")]).expect("local");
-        assert_eq!((s.max_size, s.max_files), (20 << 20, 3));
+        assert_eq!((s.max_size, s.max_files, s.compress), (20 << 20, 3, true));
+        assert!(!of("local", &[("max-file", "1")]).expect("one file").compress);
+        assert!(of("json-file", &[("max-size", "1m"), ("max-file", "2"), ("compress", "true")]).expect("packed").compress);
         let s = of("syslog", &[("cache-max-size", "1m"), ("cache-disabled", "true")]).expect("syslog");
         assert_eq!((s.max_size, s.max_files, s.unreadable), (1 << 20, 5, true));
         let remote = s.remote.expect("remote");
@@ -242,11 +275,16 @@ mod tests {
             ("gelf", &[("gelf-address", "unix:///x")], "gelf-address"),
             ("gelf", &[("gelf-address", "tcp://h:1"), ("gelf-compression-type", "gzip")], "only supported on UDP"),
             ("syslog", &[("syslog-address", "ftp://h")], "syslog-address"),
-            ("fluentd", &[("fluentd-address", "tls://h:1")], "not built yet"),
+            ("fluentd", &[("fluentd-address", "tcp+tls://h:1")], "the protocol is none of tcp, tls, unix"),
+            ("splunk", &[("splunk-token", "t")], "splunk-url is expected"),
+            ("awslogs", &[("awslogs-region", "eu-west-1")], "awslogs-group"),
             ("syslog", &[("syslog-address", "tcp+tls://h:1"), ("syslog-tls-cert", "/a")], "belong together"),
             ("syslog", &[("syslog-facility", "cats")], "invalid syslog facility"),
             ("syslog", &[("syslog-format", "x")], "Invalid syslog format"),
             ("fluentd", &[("fluentd-async", "maybe")], "fluentd-async"),
+            ("json-file", &[("compress", "true"), ("max-file", "3")], "compress cannot be true when max-file is less than 2"),
+            ("local", &[("compress", "true"), ("max-file", "1")], "compress cannot be true when max-file is less than 2"),
+            ("json-file", &[("compress", "perhaps")], "compress"),
         ] {
             let refused = of(driver, pairs).expect_err(words);
             assert!(refused.contains(words), "{refused}");

@@ -50,7 +50,7 @@ impl Shipper {
     /// # Errors
     /// Docker's text when it cannot be reached.
     pub(crate) async fn open(remote: Remote, about: About) -> Result<Self> {
-        let wire = match Wire::connect(&remote.target).await {
+        let wire = match Wire::connect(&remote.target, &about).await {
             Ok(wire) => Some(wire),
             Err(_) if remote.lazy => None,
             Err(e) => {
@@ -207,9 +207,7 @@ impl Work {
                     continue;
                 }
                 (n, Err(e)) => {
-                    // Of a stream nobody knows what came through.
-                    let datagrams = matches!(self.shipper.wire, Some(Wire::Unixgram(_)));
-                    sent += if datagrams { n } else { 0 };
+                    sent += if self.shipper.wire.as_ref().is_some_and(Wire::counts) { n } else { 0 };
                     self.shipper.wire = None;
                     self.tries += 1;
                     self.complain("the server of its log driver cannot be reached", &e);
@@ -237,7 +235,7 @@ impl Work {
     async fn send(&mut self, messages: &[Vec<u8>]) -> (usize, std::io::Result<()>) {
         let wire = match &mut self.shipper.wire {
             Some(wire) => wire,
-            none => match Wire::connect(&self.shipper.remote.target).await {
+            none => match Wire::connect(&self.shipper.remote.target, &self.shipper.about).await {
                 Ok(wire) => none.insert(wire),
                 Err(e) => return (0, Err(e)),
             },
@@ -272,7 +270,7 @@ impl Work {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs::File;
     use std::io::Write;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -284,18 +282,18 @@ mod tests {
     use super::*;
 
     /// Waits for something that must come; the time is for a machine that stands still.
-    async fn soon<T>(work: impl Future<Output = T>) -> T {
+    pub(in super::super) async fn soon<T>(work: impl Future<Output = T>) -> T {
         tokio::time::timeout(Duration::from_secs(30), work).await.expect("in time")
     }
 
-    struct Log {
-        dir: PathBuf,
-        running: Arc<AtomicBool>,
-        shippers: Shippers,
+    pub(in super::super) struct Log {
+        pub(in super::super) dir: PathBuf,
+        pub(in super::super) running: Arc<AtomicBool>,
+        pub(in super::super) shippers: Shippers,
     }
 
     impl Log {
-        fn new(name: &str) -> Self {
+        pub(in super::super) fn new(name: &str) -> Self {
             let dir = std::env::temp_dir().join(format!("skep-ship-{name}-{}", std::process::id()));
             let _ = std::fs::remove_dir_all(&dir);
             std::fs::create_dir_all(&dir).expect("temporary directory");
@@ -306,7 +304,7 @@ mod tests {
             self.dir.join("x-json.log")
         }
 
-        fn write(&self, lines: &[&str]) {
+        pub(in super::super) fn write(&self, lines: &[&str]) {
             let mut file = File::options().create(true).append(true).open(self.path()).expect("opened");
             for line in lines {
                 let time = "2026-01-01T00:00:00Z";
@@ -314,17 +312,17 @@ mod tests {
             }
         }
 
-        async fn start(&self, shipper: Shipper) {
+        pub(in super::super) async fn start(&self, shipper: Shipper) {
             let running = Arc::clone(&self.running);
             self.shippers.start(shipper, &self.path(), move || running.load(Ordering::SeqCst)).await;
         }
 
-        fn about() -> About {
+        pub(in super::super) fn about() -> About {
             About { id: "a".repeat(64), name: "web".into(), tag: "web".into(), ..About::default() }
         }
     }
 
-    fn remote(driver: &str, pairs: &[(&str, &str)]) -> Remote {
+    pub(in super::super) fn remote(driver: &str, pairs: &[(&str, &str)]) -> Remote {
         let options = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Settings::read(driver, &options).expect("good").remote.expect("remote")
     }

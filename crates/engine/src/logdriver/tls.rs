@@ -1,4 +1,4 @@
-//! TLS to a syslog server (RFC 5425): the server's certificate is checked against the host's authorities and one of the user's, unless the
+//! TLS to a server of logs (syslog by RFC 5425, Splunk, CloudWatch, fluentd) or a plugin: the server's certificate is checked against the host's authorities and one of the user's, unless the
 //! user says that it need not be.
 
 use std::io;
@@ -21,11 +21,13 @@ const AUTHORITIES: [&str; 3] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Tls {
     /// File of an authority besides the host's.
-    pub(super) ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// Files of a certificate and its key.
-    pub(super) own: Option<(PathBuf, PathBuf)>,
+    pub(crate) own: Option<(PathBuf, PathBuf)>,
     /// Any certificate will do.
-    pub(super) skip_verify: bool,
+    pub(crate) skip_verify: bool,
+    /// Name that its certificate has, if it is not the one in its address.
+    pub(crate) name: Option<String>,
 }
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
@@ -66,9 +68,9 @@ fn config(tls: &Tls) -> io::Result<ClientConfig> {
 }
 
 /// Speaks TLS on a connection to `host:port`.
-pub(super) async fn connect(tls: &Tls, address: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn connect(tls: &Tls, address: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
-    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let name = ServerName::try_from(tls.name.as_deref().unwrap_or(host).to_owned()).map_err(io::Error::other)?;
     TlsConnector::from(Arc::new(config(tls)?)).connect(name, stream).await
 }
 
@@ -118,6 +120,7 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio_rustls::TlsAcceptor;
 
+    use super::super::About;
     use super::super::wire::{Target, Wire};
     use super::*;
 
@@ -143,12 +146,13 @@ mod tests {
                 let _ = heard.send(bytes[..n].to_vec()).await;
             }
         });
-        let unknown = Wire::connect(&Target::Tls(address.clone(), Tls::default())).await.expect_err("nobody knows it");
+        let unknown =
+            Wire::connect(&Target::Tls(address.clone(), Tls::default()), &About::default()).await.expect_err("nobody knows it");
         assert!(unknown.to_string().contains("dial tcp localhost:"), "{unknown}");
         let known = Tls { ca: Some(ca.clone()), ..Tls::default() };
         let any = Tls { skip_verify: true, ..Tls::default() };
         for tls in [known, any] {
-            let mut wire = Wire::connect(&Target::Tls(address.clone(), tls)).await.expect("known");
+            let mut wire = Wire::connect(&Target::Tls(address.clone(), tls), &About::default()).await.expect("known");
             assert!(wire.send(&[b"hello".to_vec()]).await.1.is_ok());
             assert_eq!(hear.recv().await.expect("heard"), b"hello");
         }

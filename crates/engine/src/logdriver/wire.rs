@@ -10,6 +10,9 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+use super::About;
+use super::aws::{self, Stream};
+use super::splunk::{self, Collector};
 use super::tls::{self, Tls};
 
 /// How long a connection may take, and a server may take nothing.
@@ -32,6 +35,10 @@ pub(crate) enum Target {
     Unixgram(PathBuf),
     /// This host's syslog, wherever it listens.
     LocalSyslog,
+    /// Splunk's collector.
+    Splunk(Box<Collector>),
+    /// CloudWatch.
+    Aws(Box<Stream>),
 }
 
 impl Target {
@@ -39,9 +46,6 @@ impl Target {
     pub(super) fn read(text: &str, port: u16, known: &[&str], option: &str) -> Result<Self, String> {
         let bad = |why: &str| format!("invalid value for log option {option}: {text}: {why}");
         let (proto, rest) = text.split_once("://").ok_or_else(|| bad("it should be in the form proto://address"))?;
-        if proto == "tls" {
-            return Err(bad("tls is not built yet in Skep (tcp is)"));
-        }
         if !known.contains(&proto) {
             return Err(bad(&format!("the protocol is none of {}", known.join(", "))));
         }
@@ -78,6 +82,8 @@ impl std::fmt::Display for Target {
             Self::Tcp(a) | Self::Tls(a, _) => write!(f, "tcp {a}"),
             Self::Unix(p) => write!(f, "unix {}", p.display()),
             Self::Unixgram(p) => write!(f, "unixgram {}", p.display()),
+            Self::Splunk(to) => write!(f, "{to}"),
+            Self::Aws(to) => write!(f, "{to}"),
             Self::LocalSyslog => write!(f, "this host's syslog ({})", LOCAL.join(", ")),
         }
     }
@@ -91,6 +97,8 @@ pub(super) enum Wire {
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
     Unixgram(UnixDatagram),
+    Splunk(Box<splunk::Link>),
+    Aws(Box<aws::Link>),
 }
 
 async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -120,7 +128,13 @@ fn datagrams(path: &Path) -> io::Result<Wire> {
 
 impl Wire {
     /// Connects, with what was dialled in each error, as Docker says it.
-    pub(super) async fn connect(target: &Target) -> io::Result<Self> {
+    pub(super) async fn connect(target: &Target, about: &About) -> io::Result<Self> {
+        match target {
+            // They say themselves whom they dial, and have more than one question to ask.
+            Target::Splunk(to) => return Ok(Self::Splunk(Box::new(splunk::Link::connect(to).await?))),
+            Target::Aws(to) => return Ok(Self::Aws(Box::new(aws::Link::connect(to, about).await?))),
+            _ => {}
+        }
         let dial = |e: io::Error| io::Error::new(e.kind(), format!("dial {target}: {e}"));
         let made = async {
             Ok(match target {
@@ -138,6 +152,7 @@ impl Wire {
                 }
                 Target::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
                 Target::Unixgram(path) => datagrams(path)?,
+                Target::Splunk(_) | Target::Aws(_) => return Err(io::ErrorKind::Unsupported.into()),
                 Target::LocalSyslog => {
                     let mut found = LOCAL.iter().filter_map(|p| datagrams(Path::new(p)).ok());
                     let none = || io::Error::new(io::ErrorKind::NotFound, "nobody listens there");
@@ -156,6 +171,11 @@ impl Wire {
             Self::Unix(s) => ended(s).await,
             _ => false,
         }
+    }
+
+    /// Whether it is known of each message if it was taken. Of a stream nobody knows what came through.
+    pub(super) fn counts(&self) -> bool {
+        matches!(self, Self::Unixgram(_) | Self::Aws(_))
     }
 
     /// Sends messages; returns how many are gone for certain, and why no more.
@@ -180,6 +200,8 @@ impl Wire {
                 }
                 (messages.len(), Ok(()))
             }
+            Self::Splunk(link) => (messages.len(), link.send(messages).await),
+            Self::Aws(link) => link.send(messages).await,
             Self::Unixgram(socket) => {
                 for (n, m) in messages.iter().enumerate() {
                     if let Err(e) = in_time(socket.send(m)).await {

@@ -160,6 +160,9 @@ pub struct LogConfig {
     /// What each record says of its container: JSON, or nothing.
     #[serde(default)]
     pub attrs: String,
+    /// The daemon packs what was rotated.
+    #[serde(default)]
+    pub packs: bool,
 }
 
 /// How a container ended.

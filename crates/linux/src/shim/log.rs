@@ -1,10 +1,10 @@
 //! The log: one JSON object a line, as Docker's json-file writes it, rotated by size. Whatever the driver: the daemon sends on what is in it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use skep_engine::logfiles;
 use skep_engine::shim::LogConfig;
 use skep_types::Time;
 
@@ -79,24 +79,15 @@ impl Log {
     }
 
     fn rotate(&mut self) {
-        let name = |n: u32| numbered(&self.config.path, n);
-        for n in (1..self.config.max_files.saturating_sub(1)).rev() {
-            let _ = fs::rename(name(n), name(n + 1));
-        }
-        if self.config.max_files > 1 {
-            let _ = fs::rename(&self.config.path, name(1));
-        } else {
-            let _ = fs::remove_file(&self.config.path);
+        let c = &self.config;
+        let moved = logfiles::rotate(&c.path, c.max_files, c.packs);
+        if moved.is_err() && c.path.exists() {
+            // It grows on until it can be moved.
+            return;
         }
         self.file = OpenOptions::new().create(true).append(true).open(&self.config.path).ok();
         self.size = 0;
     }
-}
-
-fn numbered(path: &Path, n: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{n}"));
-    PathBuf::from(name)
 }
 
 fn record(out: &mut Vec<u8>, line: &[u8], stderr: bool, stamp: &str, attrs: &str) {
@@ -116,6 +107,10 @@ fn record(out: &mut Vec<u8>, line: &[u8], stderr: bool, stamp: &str, attrs: &str
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use skep_engine::logfiles::numbered;
+
     use super::*;
 
     #[test]
@@ -123,7 +118,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("skep-log-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("temporary directory");
         let path = dir.join("c-json.log");
-        let mut log = Log::open(LogConfig { path: path.clone(), max_size: 400, max_files: 2, attrs: String::new() });
+        let mut log =
+            Log::open(LogConfig { path: path.clone(), max_size: 400, max_files: 2, attrs: String::new(), packs: false });
         log.write(false, b"one\ntw");
         log.write(true, b"oops\n");
         log.write(false, b"o\nlast");

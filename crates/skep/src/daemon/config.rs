@@ -67,7 +67,7 @@ struct Flags {
     /// Option of the log driver for containers that do not say otherwise, key=value.
     #[arg(long)]
     log_opt: Vec<String>,
-    /// Log driver of containers that name none: json-file, local, none, syslog, journald, gelf or fluentd.
+    /// Log driver of containers that name none: json-file, local, none, syslog, journald, gelf, fluentd, splunk or awslogs.
     #[arg(long)]
     log_driver: Option<String>,
     /// Only overlay2 (alias overlayfs) is built.

@@ -42,13 +42,15 @@ const LOG_QUEUE: usize = 64;
 /// Addresses of its own that a host tells of; each is in all other hosts' tables.
 const MOST_ADDRESSES: usize = 16;
 /// The drivers that the engine has.
-const DRIVERS: [(&str, &str); 12] = [
+const DRIVERS: [(&str, &str); 14] = [
+    ("Log", "awslogs"),
     ("Log", "fluentd"),
     ("Log", "gelf"),
     ("Log", "journald"),
     ("Log", "json-file"),
     ("Log", "local"),
     ("Log", "none"),
+    ("Log", "splunk"),
     ("Log", "syslog"),
     ("Network", "bridge"),
     ("Network", "host"),
