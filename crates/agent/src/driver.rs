@@ -60,7 +60,7 @@ pub(crate) fn takes_none(status: &TaskStatus) -> bool {
 
 /// Starts a task's container with the files that it needs.
 async fn start(executor: &dyn Executor, assignment: &Assignment, stored: &Stored) -> Result<Started, ExecError> {
-    let files = stored.wait(&assignment.spec.container.files).await?;
+    let files = stored.wait(assignment.task.id, &assignment.spec.container.files).await?;
     executor.start(assignment, &files).await
 }
 

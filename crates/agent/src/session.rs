@@ -153,6 +153,7 @@ async fn hello(inner: &Arc<Inner>, worker: &Worker) -> AgentMessage {
         plane: worker.plane.digest(),
         files: worker.stored.ids(),
         tunnels: true,
+        refusals: true,
     }
 }
 
@@ -320,6 +321,7 @@ async fn take(inner: &Arc<Inner>, worker: &mut Worker, m: ManagerMessage) -> Opt
         }
         ManagerMessage::File(f) => worker.stored.put(f),
         ManagerMessage::ForgetFiles(ids) => worker.stored.forget(&ids),
+        ManagerMessage::FileRefused { task, file, why } => worker.stored.refuse(task, file, why),
         ManagerMessage::Logs(ask) => logs::serve(inner, *ask),
         ManagerMessage::Tunnel(ask) => tunnel::serve(inner, *ask),
         ManagerMessage::DataPlane(p) => {

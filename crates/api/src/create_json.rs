@@ -80,23 +80,17 @@ fn host_config(mut f: Fields) -> Handled<HostConfig> {
         .into_iter()
         .map(|m| mount(m, |kind| format!("invalid mount config for type {kind:?}: mount type unknown")));
     let mounts = mounts.collect::<Handled<Vec<_>>>()?;
-    if let Some(driver) = mounts.iter().find_map(|m| m.volume_driver.as_ref()) {
-        return Err(Failure::unbuilt(format!("the volume driver {driver}")));
-    }
     for (key, fits) in [("IpcMode", ["", "private", "shareable"]), ("CgroupnsMode", ["", "host", "private"])] {
         let value: String = f.get(key)?;
         if !fits.contains(&value.as_str()) {
             return Err(Failure::unbuilt(format!("{key} = {value}")));
         }
     }
-    let volume_driver: String = f.get("VolumeDriver")?;
-    if !matches!(volume_driver.as_str(), "" | "local") {
-        return Err(Failure::unbuilt(format!("the volume driver {volume_driver}")));
-    }
     let security = Security::read(&f.get::<Vec<String>>("SecurityOpt")?)?;
     let host = HostConfig {
         binds: f.get("Binds")?,
         mounts,
+        volume_driver: f.get("VolumeDriver")?,
         network_mode: f.get("NetworkMode")?,
         ports: ports(bindings)?,
         publish_all: f.get("PublishAllPorts")?,
@@ -396,7 +390,6 @@ mod tests {
                 json!({"Image": "x", "HostConfig": {"LogConfig": {"Type": "gcplogs"}}}),
                 "the log driver gcplogs is not built yet",
             ),
-            (json!({"Image": "x", "HostConfig": {"VolumeDriver": "rexray"}}), "the volume driver rexray is not built yet"),
         ] {
             let refused = read(Fields::of(body, "").expect("object")).expect_err("refused");
             assert!(refused.0.message.contains(name), "{}", refused.0.message);

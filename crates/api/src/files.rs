@@ -13,7 +13,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_types::control::{Code, ControlRequest, ControlResponse};
-use skep_types::file::{Bytes, FileKind, FileSpec, StoredFile};
+use skep_types::file::{Bytes, FileDriver, FileKind, FileSpec, StoredFile};
 
 use crate::App;
 use crate::body::{self, JsonBody};
@@ -43,6 +43,9 @@ fn shown(f: &StoredFile) -> Value {
     if f.spec.kind == FileKind::Config {
         spec["Data"] = json!(STANDARD.encode(&f.spec.data.0));
     }
+    if let Some(driver) = &f.spec.driver {
+        spec["Driver"] = json!({"Name": driver.name, "Options": driver.options});
+    }
     if f.spec.template {
         spec["Templating"] = json!({"Name": "golang"});
     }
@@ -58,16 +61,22 @@ fn read(kind: FileKind, mut body: Fields) -> Handled<FileSpec> {
     let word = kind.as_str();
     let data: Bytes =
         data.map_err(|e| Failure::invalid(format!("invalid JSON: the data of the {word} is not base64: {e}")))?.into();
-    if body.object_option("Driver")?.is_some_and(|d| d.finish().is_err()) {
-        return Err(Failure::unbuilt(format!("a {word} from a driver (--driver)")));
-    }
+    let driver = match body.object_option("Driver")? {
+        Some(mut d) => {
+            let driver = FileDriver { name: d.get("Name")?, options: d.get("Options")? };
+            d.finish()?;
+            Some(driver)
+        }
+        None => None,
+    };
     let mut templating = body.object("Templating")?;
-    let driver: String = templating.get("Name")?;
-    if !matches!(driver.as_str(), "" | "golang") {
-        return Err(Failure::invalid(format!("unsupported template driver {driver:?} of {word}: only golang is known")));
+    let template: String = templating.get("Name")?;
+    if !matches!(template.as_str(), "" | "golang") {
+        return Err(Failure::invalid(format!("unsupported template driver {template:?} of {word}: only golang is known")));
     }
     templating.finish()?;
-    let spec = FileSpec { kind, name: body.get("Name")?, labels: body.get("Labels")?, data, template: !driver.is_empty() };
+    let (name, labels) = (body.get("Name")?, body.get("Labels")?);
+    let spec = FileSpec { kind, name, labels, data, template: !template.is_empty(), driver };
     body.finish()?;
     Ok(spec)
 }

@@ -116,7 +116,7 @@ fn mount(m: &MountPoint) -> Value {
     });
     if m.kind == "volume" {
         out["Name"] = json!(m.name);
-        out["Driver"] = json!("local");
+        out["Driver"] = json!(if m.driver.is_empty() { "local" } else { &m.driver });
     }
     out
 }

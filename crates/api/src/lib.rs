@@ -138,6 +138,8 @@ pub struct DaemonInfo {
     pub network_features: Vec<(String, bool)>,
     /// Log driver of containers that name none.
     pub log_driver: String,
+    /// Plugins that are volume drivers.
+    pub volume_drivers: Vec<String>,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }
@@ -261,18 +263,24 @@ pub trait Engine: Send + Sync + 'static {
     /// Digest of a reference at its registry, with its platforms as (os, architecture).
     async fn distribution(&self, reference: &str, auth: RegistryAuth) -> ApiResult<Distribution>;
 
-    /// All volumes.
-    fn volumes(&self) -> Vec<VolumeInfo>;
+    /// All volumes, and warnings of drivers that could not be asked.
+    async fn volumes(&self) -> (Vec<VolumeInfo>, Vec<String>);
     /// One volume.
-    fn volume(&self, name: &str) -> ApiResult<VolumeInfo>;
+    async fn volume(&self, name: &str) -> ApiResult<VolumeInfo>;
     /// Makes one; an empty name lets the engine choose.
-    fn create_volume(&self, name: &str, labels: Labels, options: BTreeMap<String, String>) -> ApiResult<VolumeInfo>;
+    async fn create_volume(
+        &self,
+        name: &str,
+        driver: &str,
+        labels: Labels,
+        options: BTreeMap<String, String>,
+    ) -> ApiResult<VolumeInfo>;
     /// Bytes that a volume's files take.
     async fn volume_size(&self, name: &str) -> ApiResult<u64>;
     /// Bytes of each layer on this host, by its digest.
     fn layer_sizes(&self) -> BTreeMap<String, u64>;
     /// Removes one.
-    fn remove_volume(&self, name: &str, force: bool) -> ApiResult<()>;
+    async fn remove_volume(&self, name: &str, force: bool) -> ApiResult<()>;
 
     /// Networks of this host.
     async fn networks(&self) -> Vec<LocalNetworkInfo>;

@@ -134,13 +134,14 @@ pub(crate) async fn volumes(State(app): State<App>, Query(query): Query<PruneQue
     }
     let all = wanted.filters.flag("all") == Some(true);
     let (mut deleted, mut space) = (Vec::new(), 0u64);
-    for v in app.engine.volumes() {
-        if !(all || v.anonymous) || !wanted.fits(v.created, &v.labels) || users(&app, &v) > 0 {
+    for v in app.engine.volumes().await.0 {
+        // What a plugin has may be others', too; Docker leaves it as well.
+        if v.driver() != "local" || !(all || v.anonymous) || !wanted.fits(v.created, &v.labels) || users(&app, &v) > 0 {
             continue;
         }
         let size = app.engine.volume_size(&v.name).await.unwrap_or(0);
         // One that a container came to use meanwhile is refused, and stays.
-        if app.engine.remove_volume(&v.name, false).is_ok() {
+        if app.engine.remove_volume(&v.name, false).await.is_ok() {
             space += size;
             deleted.push(v.name);
         }
@@ -185,9 +186,13 @@ pub(crate) async fn df(State(app): State<App>, Query(query): Query<Vec<(String, 
     }
     if asked("volume") {
         let mut rows = Vec::new();
-        for v in app.engine.volumes() {
+        for v in app.engine.volumes().await.0 {
             // What another host or device has is not counted, as in Docker.
-            let size = if v.options.is_empty() { json!(app.engine.volume_size(&v.name).await.unwrap_or(0)) } else { json!(-1) };
+            let size = if v.options.is_empty() && v.driver() == "local" {
+                json!(app.engine.volume_size(&v.name).await.unwrap_or(0))
+            } else {
+                json!(-1)
+            };
             let mut shown = volumes::shown(&v);
             shown["UsageData"] = json!({"Size": size, "RefCount": users(&app, &v)});
             rows.push(shown);

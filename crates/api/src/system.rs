@@ -133,6 +133,7 @@ pub(crate) async fn info(State(app): State<App>) -> Response {
         .iter()
         .map(|r| (r.clone(), json!({"Name": r, "Mirrors": [], "Secure": false, "Official": false})))
         .collect();
+    let volume_drivers: Vec<&str> = std::iter::once("local").chain(d.volume_drivers.iter().map(String::as_str)).collect();
     let mut out = json!({
         "ID": d.id, "Containers": containers.len(), "ContainersRunning": running, "ContainersPaused": 0,
         "ContainersStopped": containers.len() - running, "Images": d.images, "Driver": "overlay2",
@@ -140,7 +141,7 @@ pub(crate) async fn info(State(app): State<App>) -> Response {
             ["Backing Filesystem", "overlayfs"], ["Mounts", "one per container, in its shim"],
             ["Network features of the kernel", features(&d.network_features)],
         ],
-        "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "ipvlan", "macvlan", "null", "overlay"], "Authorization": null, "Log": logdriver::DRIVERS},
+        "Plugins": {"Volume": volume_drivers, "Network": ["bridge", "host", "ipvlan", "macvlan", "null", "overlay"], "Authorization": null, "Log": logdriver::DRIVERS},
         "MemoryLimit": true, "SwapLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true, "CPUSet": true,
         "PidsLimit": true, "IPv4Forwarding": true, "Debug": false, "NFd": 0, "OomKillDisable": false, "NGoroutines": 0,
         "SystemTime": skep_types::Time::default()

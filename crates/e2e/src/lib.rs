@@ -10,6 +10,7 @@ pub mod client;
 pub mod disks;
 pub mod images;
 pub mod load;
+pub mod plugin;
 pub mod tables;
 pub mod web;
 

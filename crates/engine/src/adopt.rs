@@ -12,12 +12,13 @@ use crate::host::Runtime;
 use crate::images::Images;
 use crate::net::{NetConfig, NetHost, NetworkManager, Sandbox};
 use crate::oci::cgroup_path;
+use crate::plugin::Plugins;
 use crate::shim::client::Connection;
 use crate::shim::{Request, Response};
 use crate::volumes::Volumes;
 use crate::{Attachments, Engine, EngineConfig};
 
-/// A container on an overlay network waits for the managers so long at first after the host's start, longer each time, …
+/// A container on an overlay network waits for the managers, and one with a plugin's volume for the plugin, so long at first after the host's start, longer each time, …
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// … and not any more when this is reached, after some four minutes.
 const LAST_PAUSE: Duration = Duration::from_secs(128);
@@ -93,8 +94,10 @@ impl Engine {
         let sandboxes: Vec<Sandbox> =
             found.iter().zip(&alive).filter(|(_, a)| a.is_some()).filter_map(|(c, _)| c.record().sandbox).collect();
         let net = NetworkManager::open(net_host, net_config, sandboxes).await.map_err(OpenError::Network)?;
+        let plugins = Arc::new(Plugins::new(config.plugins.clone()));
         let engine = Arc::new(Self {
             config,
+            plugins,
             runtime,
             images,
             attachments,
@@ -114,6 +117,8 @@ impl Engine {
             engine.take_over(container, connection).await;
         }
         tokio::spawn(Self::pack_logs(Arc::downgrade(&engine)));
+        tokio::spawn(Plugins::watch(Arc::downgrade(&engine.plugins)));
+        tokio::spawn(Self::sweep_mounts(Arc::downgrade(&engine)));
         Ok(engine)
     }
 
@@ -156,6 +161,11 @@ impl Engine {
         }
     }
 
+    /// Whether others must be there before a container can start.
+    async fn waits_for_others(&self, container: &Arc<Container>) -> bool {
+        self.is_on_others(container).await || container.info().mounts.iter().any(|m| !m.driver.is_empty())
+    }
+
     fn start_soon(self: &Arc<Self>, container: Arc<Container>) {
         let engine = Arc::clone(self);
         tokio::spawn(async move {
@@ -163,9 +173,11 @@ impl Engine {
             loop {
                 match engine.start(&container.id).await {
                     Ok(()) => return,
-                    // This host is not back in its swarm yet.
-                    Err(e) if pause < LAST_PAUSE && e.code != Code::NotModified && engine.is_on_others(&container).await => {
-                        tracing::info!(container = %container.id, error = %e, "is started again as soon as its networks are there");
+                    // This host is not back in its swarm yet, or its plugins are not.
+                    Err(e)
+                        if pause < LAST_PAUSE && e.code != Code::NotModified && engine.waits_for_others(&container).await =>
+                    {
+                        tracing::info!(container = %container.id, error = %e, "is started again as soon as its networks and volumes are there");
                     }
                     Err(e) => {
                         tracing::warn!(container = %container.id, error = %e, "could not be started again");

@@ -21,6 +21,7 @@ pub mod logfiles;
 pub mod logs;
 pub mod net;
 pub mod oci;
+pub mod plugin;
 pub mod reach;
 mod registry;
 pub mod shim;
@@ -42,6 +43,7 @@ use events::Events;
 use host::Runtime;
 use images::Images;
 use net::NetworkManager;
+use plugin::Plugins;
 use volumes::Volumes;
 
 /// How the engine is set up.
@@ -57,6 +59,8 @@ pub struct EngineConfig {
     pub log_driver: String,
     /// Options of that driver for containers that do not say otherwise.
     pub log_opts: BTreeMap<String, String>,
+    /// Where plugins are looked for.
+    pub plugins: plugin::PluginDirs,
 }
 
 /// The containers of this host.
@@ -69,6 +73,8 @@ pub struct Engine {
     pub net: Arc<NetworkManager>,
     /// The volumes.
     pub volumes: Arc<Volumes>,
+    /// The plugins.
+    pub plugins: Arc<Plugins>,
     /// What happened.
     pub events: Arc<Events>,
     /// Processes beside the containers' first.

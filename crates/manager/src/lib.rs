@@ -31,6 +31,7 @@ mod tables;
 mod tunnel;
 
 pub use control::shown;
+pub use dispatch::SecretDrivers;
 pub use error::ManagerError;
 pub use links::{Links, TlsLinks, refused};
 pub use manager::{Bootstrap, Manager, ManagerConfig};

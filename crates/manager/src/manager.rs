@@ -26,7 +26,7 @@ use crate::links::{Contacts, Links, RaftLinks};
 use crate::presence::{self, Heard};
 use crate::shared::Shared;
 use crate::tables::Tables;
-use crate::{ManagerError, Observer, leader, logs, standing, statuses, tunnel};
+use crate::{ManagerError, Observer, SecretDrivers, dispatch, leader, logs, standing, statuses, tunnel};
 
 /// What a manager needs to start.
 #[derive(Clone)]
@@ -53,6 +53,8 @@ pub struct ManagerConfig {
     pub observer: Option<Arc<dyn Observer>>,
     /// Where what becomes of nodes, services and networks is told.
     pub events: Option<broadcast::Sender<Event>>,
+    /// Who is asked for secrets with a driver.
+    pub secrets: Option<Arc<dyn SecretDrivers>>,
 }
 
 /// What founds a new swarm.
@@ -130,6 +132,7 @@ impl Manager {
             turns: Default::default(),
             logs: Default::default(),
             tunnels: Default::default(),
+            asking: tokio::sync::Semaphore::new(dispatch::AT_ONCE),
             statuses: tx,
             stop: watch::channel(false).0,
         });

@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     /// Logs on their way to clients.
     pub(crate) logs: Broker,
     pub(crate) tunnels: crate::tunnel::Tunnels,
+    /// Questions to drivers of secrets.
+    pub(crate) asking: tokio::sync::Semaphore,
     pub(crate) statuses: mpsc::Sender<Batch>,
     pub(crate) stop: watch::Sender<bool>,
 }

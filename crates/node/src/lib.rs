@@ -21,3 +21,5 @@ mod running;
 mod watch;
 
 pub use node::SwarmNode;
+/// Who is asked for secrets with a driver.
+pub use skep_manager::SecretDrivers;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use skep_agent::Executor;
-use skep_manager::Manager;
+use skep_manager::{Manager, SecretDrivers};
 use skep_types::NodeId;
 use skep_types::container::Event;
 use skep_types::control::{
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) executor: Arc<dyn Executor>,
     /// What the manager of this host, if there is one, tells of the swarm.
     pub(crate) events: broadcast::Sender<Event>,
+    /// Who keeps secrets elsewhere.
+    pub(crate) secrets: Option<Arc<dyn SecretDrivers>>,
     /// Held over each change of membership, and by nothing else.
     pub(crate) running: Mutex<Option<Running>>,
     view: StdMutex<View>,
@@ -113,11 +115,11 @@ impl SwarmNode {
     /// # Errors
     /// Only if the directory itself cannot be used. A swarm that cannot be entered again is told by [`SwarmNode::info`].
     pub async fn open(dir: &Path, executor: Arc<dyn Executor>) -> Result<Self, ControlError> {
-        Self::open_at(dir, executor, &[]).await
+        Self::open_at(dir, executor, &[], None).await
     }
 
     /// As [`SwarmNode::open`] on a host with these interfaces, (name, address): an advertised address that the operator did not
-    /// name follows them.
+    /// name follows them. `secrets` is asked for secrets with a driver while this host is a manager.
     ///
     /// # Errors
     /// As there.
@@ -125,12 +127,13 @@ impl SwarmNode {
         dir: &Path,
         executor: Arc<dyn Executor>,
         interfaces: &[(String, Ipv4Addr)],
+        secrets: Option<Arc<dyn SecretDrivers>>,
     ) -> Result<Self, ControlError> {
         std::fs::create_dir_all(dir).map_err(|e| internal("make swarm directory", e))?;
         let files = Files(dir.to_path_buf());
         let events = broadcast::channel(EVENTS).0;
         let (running, view) = (Mutex::default(), StdMutex::default());
-        let shared = Arc::new(Shared { files: files.clone(), executor, events, running, view });
+        let shared = Arc::new(Shared { files: files.clone(), executor, events, secrets, running, view });
         match files.load() {
             // Whatever is there was left by an attempt that did not succeed.
             Ok(None) => files.wipe().map_err(|e| internal("clean swarm directory", e))?,

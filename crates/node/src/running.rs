@@ -69,6 +69,7 @@ impl ManagerPart {
             snapshot_every: 10_000,
             observer: None,
             events: Some(shared.events.clone()),
+            secrets: shared.secrets.clone(),
         })
     }
 

@@ -214,6 +214,7 @@ impl Host {
             root_pem: ROOT.into(),
             snapshot_every: 300,
             events: None,
+            secrets: None,
             observer: Some(check.observe(self.index)),
         };
         let manager = Arc::new(Manager::start(config).await.map_err(|e| e.to_string())?);

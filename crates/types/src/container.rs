@@ -112,6 +112,9 @@ pub struct HostConfig {
     /// `--mount`.
     #[serde(default)]
     pub mounts: Vec<Mount>,
+    /// Driver of the volumes that `binds` name and of the image's own (`--volume-driver`); empty is `local`.
+    #[serde(default)]
+    pub volume_driver: String,
     /// `--network`: `default`, `bridge`, `host`, `none` or a name.
     #[serde(default)]
     pub network_mode: String,
@@ -349,6 +352,9 @@ pub struct MountPoint {
     pub destination: String,
     /// Writable.
     pub rw: bool,
+    /// Driver of the volume; empty is `local`.
+    #[serde(default)]
+    pub driver: String,
 }
 
 /// A path in a container, as it was when it was looked at.
@@ -486,9 +492,26 @@ pub struct VolumeInfo {
     /// Made for one container by `-v /path` or an image.
     #[serde(default)]
     pub anonymous: bool,
-    /// Options of the `local` driver: what is mounted while containers use it.
+    /// Options of its driver; of `local` what is mounted while containers use it.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+    /// Name of its driver; empty is `local`.
+    #[serde(default)]
+    pub driver: String,
+    /// Its driver says that every host has the same one (`Scope: global`).
+    #[serde(default)]
+    pub global: bool,
+    /// What its driver says of it, as it says it: JSON, or nothing.
+    #[serde(default)]
+    pub status: String,
+}
+
+impl VolumeInfo {
+    /// Name of its driver.
+    #[must_use]
+    pub fn driver(&self) -> &str {
+        if self.driver.is_empty() { "local" } else { &self.driver }
+    }
 }
 
 /// Something that happened on this host, or in the swarm that it manages (`swarm-semantics` 2.5).

@@ -1,14 +1,15 @@
 //! Secrets and configs: small files that the swarm keeps and gives to tasks (`swarm-semantics` 2.4 and 7.3). They differ in who
 //! may read them back: a config's bytes are shown to clients, a secret's never. Must never be printed with their bytes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::FileId;
 use crate::object::Meta;
-use crate::spec::Labels;
+use crate::spec::{EndpointSpec, Labels};
+use crate::{FileId, TaskId};
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,6 +107,57 @@ pub struct FileSpec {
     /// Each task fills in the placeholders in it (`--template-driver golang`).
     #[serde(default)]
     pub template: bool,
+    /// Who is asked for what is in a secret each time that a task needs it; `data` is empty then.
+    #[serde(default)]
+    pub driver: Option<FileDriver>,
+}
+
+/// A plugin that keeps secrets elsewhere (`swarm-semantics` 7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDriver {
+    /// Name of the plugin, which every manager has.
+    pub name: String,
+    /// Options as given; SwarmKit keeps them and hands them to nobody.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+/// What a driver is asked when a task needs a secret of its: the fields that SwarmKit sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverAsk {
+    /// Name of the plugin.
+    pub driver: String,
+    /// The secret's name.
+    pub name: String,
+    /// The secret's labels.
+    pub labels: Labels,
+    /// The service's id.
+    pub service_id: String,
+    /// The service's name.
+    pub service: String,
+    /// The service's labels.
+    pub service_labels: Labels,
+    /// Host name that its containers ask for.
+    pub hostname: String,
+    /// How it is reached.
+    pub endpoint: EndpointSpec,
+    /// The task's id.
+    pub task_id: String,
+    /// The task's name.
+    pub task: String,
+    /// The task's image.
+    pub image: String,
+    /// The node that the task is on.
+    pub node: String,
+}
+
+/// What a driver gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverAnswer {
+    /// The secret.
+    pub data: Bytes,
+    /// It is for this task alone: the driver is asked again for the next one.
+    pub once: bool,
 }
 
 /// A secret or a config.
@@ -120,6 +172,13 @@ pub struct StoredFile {
 }
 
 impl StoredFile {
+    /// The id under which a node has what a driver gave for one task alone.
+    #[must_use]
+    pub fn id_for(file: FileId, task: TaskId) -> FileId {
+        // Both are drawn at random, so that no other pair gives this.
+        FileId(file.0 ^ task.0.rotate_left(64))
+    }
+
     /// What clients may see of it.
     #[must_use]
     pub fn shown(self: &Arc<Self>) -> Arc<Self> {
@@ -174,6 +233,7 @@ mod tests {
             labels: Labels::new(),
             data: b"hunter2".to_vec().into(),
             template: false,
+            driver: None,
         };
         assert!(!format!("{spec:?}").contains("hunter2") && format!("{spec:?}").contains("7 hidden"));
         let stored = Arc::new(StoredFile { id: FileId(1), meta: Meta::default(), spec });

@@ -37,6 +37,9 @@ pub enum AgentMessage {
         /// Whether it knows [`ManagerMessage::Tunnel`]; an agent of the version before would drop its session over one.
         #[serde(default)]
         tunnels: bool,
+        /// Whether it knows [`ManagerMessage::FileRefused`]; one of the version before waits in vain, and says so.
+        #[serde(default)]
+        refusals: bool,
     },
     /// The host changed (or is as it was).
     Description(crate::object::NodeDescription),
@@ -131,4 +134,13 @@ pub enum ManagerMessage {
     Attached(Answer),
     /// A client of a manager wants a task's container; only for agents that said in their hello that they know this.
     Tunnel(Box<crate::tunnel::TunnelAsk>),
+    /// A secret that a task of this node needs cannot be had from its driver; only for agents that said that they know this.
+    FileRefused {
+        /// The task.
+        task: TaskId,
+        /// The secret.
+        file: FileId,
+        /// Why, in words.
+        why: String,
+    },
 }

@@ -30,6 +30,7 @@ mod names;
 mod netopts;
 mod options;
 mod placement;
+mod plugins;
 mod refusals;
 mod registry;
 mod rounds;

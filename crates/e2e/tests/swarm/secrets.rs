@@ -144,7 +144,12 @@ fn bad_secrets_and_configs_are_refused() {
     let loops = fed(&bed, &["config", "create", "--template-driver", "golang", "loop", "-"], "{{range .}}x{{end}}");
     loops.fails("template: unknown placeholder {{range .}}");
     fed(&bed, &["secret", "create", "--template-driver", "mustache", "m", "-"], "x").fails("unsupported template driver");
-    fed(&bed, &["secret", "create", "--driver", "vault", "v"], "").fails("is not built yet in Skep");
+    let both = serde_json::json!({"Name": "v", "Driver": {"Name": "vault"}, "Data": "eA=="});
+    let (status, text) = bed.refused("manager", "POST", "/secrets/create", Some(&both));
+    assert!(status == 400 && text.contains("a secret with a driver has no data of its own"), "{status} {text}");
+    let nameless = serde_json::json!({"Name": "v", "Driver": {"Options": {"a": "b"}}});
+    let (status, text) = bed.refused("manager", "POST", "/secrets/create", Some(&nameless));
+    assert!(status == 400 && text.contains("driver name: name must be provided"), "{status} {text}");
     d("secret rm nothing").fails("nothing");
     d("secret inspect nothing").fails("secret nothing not found");
     let post = |body: serde_json::Value| bed.refused("manager", "POST", "/secrets/create", Some(&body));

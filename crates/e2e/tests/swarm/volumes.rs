@@ -124,7 +124,7 @@ fn directories_and_devices_of_the_host_are_volumes() {
         ("-o type=nfs", "create bad: missing required option: \"device\""),
         ("-o mountpoint=/x", "create bad: invalid option: \"mountpoint\""),
         ("-o size=10m", "create bad: quota size requested but no quota support"),
-        ("-d rexray", "the volume driver rexray is not built yet in Skep"),
+        ("-d rexray", "error looking up volume plugin rexray: plugin \"rexray\" not found"),
     ] {
         d(&format!("volume create {options} bad")).fails(text);
     }

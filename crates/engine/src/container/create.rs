@@ -20,7 +20,7 @@ use crate::volumes::NewVolume;
 pub(super) const MIN_MEMORY: u64 = 6 << 20;
 
 /// Fresh volumes with the image's directory that each is filled from.
-type CopyUps = Vec<(std::path::PathBuf, String)>;
+type Mounts = (Vec<MountPoint>, Vec<(std::path::PathBuf, String)>, Vec<String>);
 
 /// The user's configuration over the image's, by Docker's rules.
 #[must_use]
@@ -86,7 +86,7 @@ impl Engine {
         let id = crate::random_hex::<32>()?;
         let name = self.reserve_name(&request.name, &id)?;
         let dir = self.config.data_root.join("containers").join(&id);
-        let made = self.make_record(&request, &image, lower, &id, &name, &dir);
+        let made = self.make_record(&request, &image, lower, &id, &name, &dir).await;
         let stored = made.and_then(|record| {
             let bundle = self.config.exec_root.join("c").join(&id[..24]);
             let container = Container::new(record, dir.clone(), bundle);
@@ -120,7 +120,7 @@ impl Engine {
         Ok(())
     }
 
-    fn make_record(
+    async fn make_record(
         &self,
         request: &CreateContainer,
         image: &ImageInfo,
@@ -149,7 +149,7 @@ impl Engine {
                 }
             }
         }
-        let (mounts, copy_up) = self.mounts(request, &config, id)?;
+        let (mounts, copy_up, driven_copies) = self.mounts(request, &config, id).await?;
         let info = ContainerInfo {
             id: id.to_owned(),
             name: name.to_owned(),
@@ -173,25 +173,29 @@ impl Engine {
             ingress_ports: request.ingress_ports.clone(),
             files: request.files.clone(),
             copy_up,
+            driven_copies,
             ..Record::default()
         })
     }
 
     /// Volumes, binds and tmpfs of a container; named volumes are created on the way.
-    fn mounts(&self, request: &CreateContainer, config: &ContainerConfig, id: &str) -> Result<(Vec<MountPoint>, CopyUps)> {
+    async fn mounts(&self, request: &CreateContainer, config: &ContainerConfig, id: &str) -> Result<Mounts> {
         let mut points: Vec<MountPoint> = Vec::new();
-        let mut copy_up = Vec::new();
-        let mut volume = |new: NewVolume, target: &str, rw: bool, copy: bool| -> Result<MountPoint> {
-            let (info, created) = self.volumes.create(new)?;
-            if created {
-                let attributes = [("driver".to_owned(), "local".to_owned())];
-                self.events.emit("volume", "create", &info.name, attributes);
-            }
-            if copy {
-                copy_up.push((info.mountpoint.clone().into(), target.to_owned()));
+        let (mut copy_up, mut driven_copies) = (Vec::new(), Vec::new());
+        let mut volume = async |new: NewVolume, target: &str, rw: bool, copy: bool| -> Result<MountPoint> {
+            let info = self.create_volume(new).await.map_err(|e| match e.code {
+                // Clients take a 404 for a missing image, and go and pull it.
+                Code::NotFound => invalid(e.message),
+                _ => e,
+            })?;
+            match (copy, info.driver()) {
+                (true, "local") => copy_up.push((info.mountpoint.clone().into(), target.to_owned())),
+                // Where a plugin has it mounted is not known before the start.
+                (true, _) => driven_copies.push(target.to_owned()),
+                (false, _) => {}
             }
             let (source, destination) = (info.mountpoint, target.to_owned());
-            Ok(MountPoint { kind: "volume".to_owned(), name: info.name, source, destination, rw })
+            Ok(MountPoint { kind: "volume".to_owned(), name: info.name, source, destination, rw, driver: info.driver })
         };
         for bind in &request.host.binds {
             let (source, target, options) = split_bind(bind)?;
@@ -202,9 +206,10 @@ impl Engine {
                 std::fs::create_dir_all(&source)
                     .or_else(|e| if std::path::Path::new(&source).exists() { Ok(()) } else { Err(e) })
                     .map_err(|e| internal(&format!("make bind source {source}"), e))?;
-                points.push(MountPoint { kind: "bind".to_owned(), name: String::new(), source, destination: target, rw });
+                points.push(MountPoint { kind: "bind".to_owned(), source, destination: target, rw, ..MountPoint::default() });
             } else {
-                points.push(volume(NewVolume { name: source, ..NewVolume::default() }, &target, rw, copy)?);
+                let driver = request.host.volume_driver.clone();
+                points.push(volume(NewVolume { name: source, driver, ..NewVolume::default() }, &target, rw, copy).await?);
             }
         }
         for mount in &request.host.mounts {
@@ -218,14 +223,15 @@ impl Engine {
                         )));
                     }
                     let (source, destination) = (mount.source.clone(), mount.target.clone());
-                    points.push(MountPoint { kind: "bind".to_owned(), name: String::new(), source, destination, rw });
+                    points.push(MountPoint { kind: "bind".to_owned(), source, destination, rw, ..MountPoint::default() });
                 }
                 MountKind::Volume => {
                     let anonymous = mount.source.is_empty();
                     let name = if anonymous { crate::random_hex::<32>()? } else { mount.source.clone() };
                     let (labels, options) = (mount.volume_labels.clone(), mount.volume_options.clone());
-                    let new = NewVolume { name, labels, anonymous, options };
-                    points.push(volume(new, &mount.target, rw, !mount.no_copy)?);
+                    let driver = mount.volume_driver.clone().unwrap_or_default();
+                    let new = NewVolume { name, labels, anonymous, options, driver };
+                    points.push(volume(new, &mount.target, rw, !mount.no_copy).await?);
                 }
                 MountKind::Tmpfs => {
                     let mut options = format!("mode={:o}", if mount.tmpfs_mode == 0 { 0o1777 } else { mount.tmpfs_mode });
@@ -233,14 +239,21 @@ impl Engine {
                         options += &format!(",size={}", mount.tmpfs_size);
                     }
                     let destination = mount.target.clone();
-                    points.push(MountPoint { kind: "tmpfs".to_owned(), name: String::new(), source: options, destination, rw });
+                    points.push(MountPoint {
+                        kind: "tmpfs".to_owned(),
+                        source: options,
+                        destination,
+                        rw,
+                        ..MountPoint::default()
+                    });
                 }
             }
         }
         for target in &config.volumes {
             if !points.iter().any(|p| p.destination == *target) {
-                let new = NewVolume { name: crate::random_hex::<32>()?, anonymous: true, ..NewVolume::default() };
-                points.push(volume(new, target, true, true)?);
+                let (name, driver) = (crate::random_hex::<32>()?, request.host.volume_driver.clone());
+                let new = NewVolume { name, driver, anonymous: true, ..NewVolume::default() };
+                points.push(volume(new, target, true, true).await?);
             }
         }
         for (index, point) in points.iter().enumerate() {
@@ -249,7 +262,7 @@ impl Engine {
             }
         }
         tracing::debug!(container = id, mounts = points.len(), "mounts planned");
-        Ok((points, copy_up))
+        Ok((points, copy_up, driven_copies))
     }
 
     fn reserve_name(&self, wanted: &str, id: &str) -> Result<String> {
@@ -300,7 +313,7 @@ fn validate(request: &CreateContainer) -> Result<()> {
     if request.config.hostname.len() > 63 {
         return Err(invalid(format!("invalid hostname: {}: longer than 63 characters", request.config.hostname)));
     }
-    for target in host.mounts.iter().map(|m| &m.target).chain(host.tmpfs.keys()) {
+    for target in host.mounts.iter().map(|m| &m.target).chain(host.tmpfs.keys()).chain(&request.config.volumes) {
         if !target.starts_with('/') || target == "/" {
             return Err(invalid(format!("invalid mount config: invalid mount path: '{target}' mount path must be absolute")));
         }

@@ -79,6 +79,7 @@ impl Engine {
         if !again {
             self.let_go(&container);
         }
+        self.unmount_soon(&container.id);
         drop(guard);
         if again {
             self.restart_later(container, attempt);

@@ -55,6 +55,7 @@ pub(super) fn mounts(bundle: &Path, places: &[FilePlace]) -> Vec<MountPoint> {
         source: source.display().to_string(),
         destination: destination.to_owned(),
         rw: false,
+        driver: String::new(),
     };
     let is_below = |p: &FilePlace| Path::new(&p.path).starts_with(SECRETS);
     let mut out = Vec::new();

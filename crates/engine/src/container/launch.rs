@@ -58,6 +58,7 @@ impl Engine {
                 tracing::warn!(container = %container.id, error = %left, "network of a failed start not wholly removed");
             }
             self.let_go(container);
+            self.unmount_soon(&container.id);
             let _ = std::fs::remove_dir_all(&container.bundle);
             container.drop_pending();
             let code = if e.message.starts_with(MOUNT_FAILED) {
@@ -91,7 +92,7 @@ impl Engine {
     }
 
     async fn try_start(self: &Arc<Self>, container: &Arc<Container>, again: bool, files: &[Bytes]) -> Result<()> {
-        let record = container.record();
+        let mut record = container.record();
         if record.files.len() != files.len() {
             return Err(conflict(format!(
                 "container {} has secrets or configs, which this host does not keep: only its swarm can start it",
@@ -100,6 +101,7 @@ impl Engine {
         }
         let lender = self.lender(container, &record)?;
         let sandbox = self.join_networks(container, &record).await?;
+        self.mount_driven(container, &mut record).await?;
         let mut shim = self.shim_config(container, &record, sandbox.as_ref(), lender.as_ref())?;
         // Until it runs, and others can take its mounts.
         let _starting = self.volumes_starting(&record.info.mounts).await;
@@ -126,6 +128,7 @@ impl Engine {
         let stored = container.update(false, |r| {
             r.info.state = ContainerState::Running;
             r.info.pid = pid;
+            r.info.mounts.clone_from(&record.info.mounts);
             r.info.started_at = crate::now();
             r.info.error.clear();
             r.info.exit_code = 0;
@@ -186,7 +189,7 @@ impl Engine {
             let destination = format!("/etc/{name}");
             if !mounts.iter().any(|m| m.destination == destination) {
                 let source = etc_dir.join(name).display().to_string();
-                mounts.push(MountPoint { kind: "bind".to_owned(), name: String::new(), source, destination, rw: true });
+                mounts.push(MountPoint { kind: "bind".to_owned(), source, destination, rw: true, ..MountPoint::default() });
             }
         }
         mounts.extend(files::mounts(&container.bundle, &record.files));

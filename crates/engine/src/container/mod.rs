@@ -4,6 +4,7 @@ mod attach;
 mod connect;
 mod create;
 mod devices;
+mod driven;
 mod etc;
 mod exec;
 mod exit;
@@ -76,6 +77,9 @@ pub struct Record {
     /// Volumes that take the image's content when they are empty: (volume path, target).
     #[serde(default)]
     pub copy_up: Vec<(PathBuf, String)>,
+    /// The same of volumes that plugins mount: targets.
+    #[serde(default)]
+    pub driven_copies: Vec<String>,
 }
 
 /// What waiters look at.

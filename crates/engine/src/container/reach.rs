@@ -13,7 +13,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::Container;
 use crate::Engine;
-use crate::error::{Code, EngineError, Result, internal, invalid, not_found};
+use crate::error::{Code, EngineError, Result, conflict, internal, invalid, not_found};
 use crate::reach::{Outcome, Plan, Refusal, Root, Work};
 
 /// Bytes that are passed on at once.
@@ -126,6 +126,13 @@ impl Engine {
             View::Own if running => Root::Own { bundle, rootfs },
             _ => {
                 let mounts = if view == View::Whole { record.info.mounts } else { Vec::new() };
+                if let Some(driven) = mounts.iter().find(|m| !m.driver.is_empty()) {
+                    let (name, volume, driver) = (&record.info.name, &driven.name, &driven.driver);
+                    return Err(conflict(format!(
+                        "container {name} has the volume {volume} of the driver {driver}, which is mounted for containers that run: \
+                         start it first"
+                    )));
+                }
                 let filesystems = self.filesystems(&mounts, &container.id).await?;
                 let readonly = record.info.host.readonly_rootfs;
                 Root::Stopped { lower, upper, work: container.dir.join("work"), rootfs, mounts, filesystems, readonly }
@@ -264,7 +271,11 @@ impl Engine {
     /// # Errors
     /// 404, 500.
     pub async fn volume_size(&self, name: &str) -> Result<u64> {
-        self.size_of(self.volumes.get(name)?.mountpoint.into()).await
+        let volume = self.volumes.get(name)?;
+        if volume.driver() != "local" {
+            return Err(invalid(format!("the size of volume {name} is known to its driver {} alone", volume.driver())));
+        }
+        self.size_of(volume.mountpoint.into()).await
     }
 
     async fn size_of(&self, upper: std::path::PathBuf) -> Result<u64> {

@@ -85,7 +85,7 @@ impl Engine {
                 let users = self.volume_users(&mount.name);
                 if anonymous
                     && users.is_empty()
-                    && let Err(e) = self.volumes.remove(&mount.name, true, &users)
+                    && let Err(e) = self.remove_volume(&mount.name, true, &users).await
                 {
                     failures.push(e.to_string());
                 }

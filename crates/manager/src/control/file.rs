@@ -31,6 +31,19 @@ fn check(spec: &FileSpec) -> Result<(), ControlError> {
         return Err(invalid(format!("invalid name, {allowed}")));
     }
     labels(&spec.labels)?;
+    if let Some(driver) = &spec.driver {
+        if kind != FileKind::Secret {
+            return Err(invalid(format!("a {} cannot have a driver: secrets can", kind.as_str())));
+        }
+        if driver.name.is_empty() {
+            return Err(invalid("driver name: name must be provided"));
+        }
+        if !spec.data.0.is_empty() {
+            let text = "a secret with a driver has no data of its own: create it without a file, or without --driver";
+            return Err(invalid(text));
+        }
+        return Ok(());
+    }
     if !(1..kind.limit()).contains(&spec.data.0.len()) {
         let (kind, limit) = (kind.as_str(), kind.limit());
         return Err(invalid(format!("{kind} data must be larger than 0 and less than {limit} bytes")));
@@ -79,7 +92,7 @@ pub(crate) async fn update(
         labels(&spec.labels)?;
         let new = FileSpec { labels: spec.labels.clone(), ..old.spec.clone() };
         let same_data = spec.data.0.is_empty() || spec.data == old.spec.data;
-        if spec.name != old.spec.name || !same_data || spec.template != old.spec.template {
+        if spec.name != old.spec.name || !same_data || (&spec.driver, spec.template) != (&old.spec.driver, old.spec.template) {
             return Err(invalid("only updates to Labels are allowed").into());
         }
         let ops = vec![Op::PutFile(Box::new(StoredFile { spec: new, ..(*old).clone() }))];

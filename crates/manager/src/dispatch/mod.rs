@@ -5,6 +5,7 @@ mod assignments;
 mod attach;
 mod dataplane;
 mod drain;
+mod driven;
 mod register;
 mod session;
 mod told;
@@ -12,6 +13,8 @@ mod told;
 pub(crate) use attach::attach;
 pub(crate) use dataplane::Planes;
 pub(crate) use drain::Followed;
+pub(crate) use driven::AT_ONCE;
+pub use driven::SecretDrivers;
 pub(crate) use register::register;
 pub(crate) use session::session;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use skep_pki::Identity;
 use skep_types::NodeId;
 use skep_types::attach::{Answer, WantedList};
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 
 use super::drain::Session as Following;
+use super::driven;
 use super::told::Told;
 use crate::liveness::HEARTBEAT;
 use crate::shared::Shared;
@@ -58,8 +60,16 @@ pub(crate) async fn session(
         return;
     }
     let hello = tokio::time::timeout(HELLO_TIMEOUT, incoming.next()).await;
-    let Ok(Some(AgentMessage::Hello { description, addr, availability: _, known, plane, files, tunnels: knows_tunnels })) =
-        hello
+    let Ok(Some(AgentMessage::Hello {
+        description,
+        addr,
+        availability: _,
+        known,
+        plane,
+        files,
+        tunnels: knows_tunnels,
+        refusals,
+    })) = hello
     else {
         return;
     };
@@ -107,6 +117,8 @@ pub(crate) async fn session(
             return;
         }
     }
+    let mut asked = FuturesUnordered::new();
+    asked.extend(told.take_asks().into_iter().map(|pair| driven::asked(s.clone(), store.clone(), pair)));
     let (mut asks, mut tunnels) = (s.logs.asks(), s.tunnels.asks());
     let (ack_tx, mut ack_rx) = mpsc::channel(ACKS);
     // An agent waits for the answer to a list before it sends the next.
@@ -145,6 +157,14 @@ pub(crate) async fn session(
                     break;
                 }
             }
+            Some((pair, answer)) = asked.next(), if !asked.is_empty() => {
+                let store = s.tables.snapshot();
+                if let Some(m) = told.driven(&store, pair, answer, refusals)
+                    && !out.send(m).await
+                {
+                    break;
+                }
+            }
             Some(batch) = ack_rx.recv() => {
                 if !out.send(ManagerMessage::Acknowledged { batch }).await {
                     break;
@@ -179,6 +199,7 @@ pub(crate) async fn session(
                     note(&followed, &m);
                     alive &= out.send(m).await;
                 }
+                asked.extend(told.take_asks().into_iter().map(|pair| driven::asked(s.clone(), store.clone(), pair)));
                 followed.told(store.applied(), false);
                 if !alive {
                     break;

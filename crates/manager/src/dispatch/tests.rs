@@ -1,6 +1,7 @@
 //! Assignments and data plane of a node, from tables that tests make.
 
 #![allow(clippy::unwrap_used)]
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use skep_state::{Op, Store, Transaction};
@@ -138,7 +139,7 @@ fn a_node_gets_the_files_of_its_unfinished_tasks_once_and_before_them() {
     let mut kept = Views::default();
     let file = |id: u128| {
         let (name, data) = (format!("f{id}"), vec![1].into());
-        let spec = FileSpec { kind: FileKind::Secret, name, labels: Labels::new(), data, template: false };
+        let spec = FileSpec { kind: FileKind::Secret, name, labels: Labels::new(), data, template: false, driver: None };
         Op::PutFile(Box::new(StoredFile { id: FileId(id), meta: Meta::default(), spec }))
     };
     let of = |id: u128| FileRef {
@@ -187,4 +188,71 @@ fn a_node_gets_the_files_of_its_unfinished_tasks_once_and_before_them() {
     assert_eq!(next(vec![Op::PutTask(Box::new(done))]), ["forget 1"]);
     assert_eq!(next(vec![task(2, 1)]), ["file 1", "put 1"]);
     assert_eq!(next(vec![task(3, 1)]), ["put 1"]);
+}
+
+#[test]
+fn a_driver_is_asked_for_each_task_that_starts_until_it_says_that_all_may_have_it() {
+    let mut store = Store::default();
+    let mut kept = Views::default();
+    let driver = Some(FileDriver { name: "vault".into(), options: BTreeMap::new() });
+    let spec = FileSpec {
+        kind: FileKind::Secret,
+        name: "s".into(),
+        labels: Labels::new(),
+        data: Bytes::default(),
+        template: false,
+        driver,
+    };
+    let secret = Op::PutFile(Box::new(StoredFile { id: FileId(9), meta: Meta::default(), spec }));
+    let named =
+        FileRef { kind: FileKind::Secret, id: FileId(9), name: "s".into(), target: "s".into(), uid: 0, gid: 0, mode: 0o400 };
+    let container = ContainerSpec { files: vec![named], image: "i".into(), ..ContainerSpec::default() };
+    let revision =
+        Op::PutRevision { service: ServiceId(1), revision: 1, spec: Arc::new(TaskSpec { container, ..TaskSpec::default() }) };
+    let node = Op::PutNode(Box::new(Node::new(NodeId(1), Role::Worker, Availability::Active)));
+    let in_state = |id: u128, state: TaskState| {
+        let Op::PutTask(mut t) = task(id, 1) else { unreachable!("a task") };
+        (t.status.state, t.desired) = (state, TaskState::Running);
+        Op::PutTask(t)
+    };
+    let starting = |id: u128| in_state(id, TaskState::Preparing);
+    let running = in_state(3, TaskState::Running);
+    apply(&mut store, &mut kept, vec![secret, revision, node, starting(1), starting(2), running]);
+    let planes = |store: &Store| Views::default().of_node(store, NodeId(1));
+    let mut told = Told::new(NodeId(1), Role::Worker, vec![], 0, vec![]);
+    let first = told.begin(&store, &|| planes(&store));
+    assert!(!first.iter().any(|m| matches!(m, ManagerMessage::File(_))), "nothing is stored");
+    // The third runs already.
+    let pair = |t: u128| (TaskId(t), FileId(9));
+    assert_eq!(told.take_asks(), [pair(1), pair(2)]);
+    let answer = |once| Ok(DriverAnswer { data: b"x".to_vec().into(), once });
+    let given = |m: Option<ManagerMessage>| match m {
+        Some(ManagerMessage::File(f)) => Some(f.id),
+        _ => None,
+    };
+    let own = StoredFile::id_for(FileId(9), TaskId(1));
+    assert_eq!(given(told.driven(&store, pair(1), answer(true), true)), Some(own));
+    let refused = told.driven(&store, pair(2), Err("sealed".into()), true);
+    assert!(matches!(refused, Some(ManagerMessage::FileRefused { task: TaskId(2), file: FileId(9), .. })));
+    assert!(told.driven(&store, pair(2), Err("sealed".into()), false).is_none(), "an older agent");
+    // Its own copy goes with the task; one that all may have is not asked for again.
+    let mut next = |told: &mut Told, ops: Vec<Op>| {
+        let n = store.applied() + 1;
+        let changes = store.apply(n, &Transaction::new(Time(0), vec![], ops)).unwrap();
+        let news = News::Changes(vec![changes.into()]);
+        let all = told.differences(&store, &news, &|| planes(&store));
+        let forgets = |m: &ManagerMessage| if let ManagerMessage::ForgetFiles(ids) = m { ids.clone() } else { vec![] };
+        (all.iter().flat_map(forgets).collect::<Vec<_>>(), told.take_asks(), store.clone())
+    };
+    let (forgotten, asks, _) = next(&mut told, vec![in_state(1, TaskState::Failed)]);
+    assert_eq!((forgotten, asks), (vec![own], vec![]));
+    let (_, asks, now) = next(&mut told, vec![starting(4)]);
+    assert_eq!(asks, [pair(4)]);
+    assert_eq!(given(told.driven(&now, pair(4), answer(false), true)), Some(FileId(9)));
+    let (_, asks, _) = next(&mut told, vec![starting(5)]);
+    assert!(asks.is_empty());
+    // A new session of an agent that has it asks nobody.
+    let mut again = Told::new(NodeId(1), Role::Worker, vec![], 0, vec![FileId(9)]);
+    again.begin(&now, &|| planes(&now));
+    assert!(again.take_asks().is_empty());
 }

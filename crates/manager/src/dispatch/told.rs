@@ -1,10 +1,12 @@
 //! What an agent was told, and what it does not know yet. Pure. Must never leave out a change, nor tell one twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use skep_state::{Change, Store};
 use skep_types::control::{Assignment, KnownTask};
 use skep_types::dataplane::DataPlane;
+use skep_types::file::{DriverAnswer, FileSpec, StoredFile};
 use skep_types::object::{Node, TaskState};
 use skep_types::session::ManagerMessage;
 use skep_types::spec::{PortConfig, Role};
@@ -31,6 +33,10 @@ pub(crate) struct Told {
     plane: u64,
     /// Secrets and configs that it has.
     files: BTreeSet<FileId>,
+    /// Secrets of drivers that were asked for on behalf of its tasks; each once, whatever the driver says.
+    asked: BTreeSet<(TaskId, FileId)>,
+    /// Those of them that are still to be asked for.
+    asks: Vec<(TaskId, FileId)>,
     managers: Vec<(NodeId, String)>,
     role: Role,
     certificates: CertNews,
@@ -43,7 +49,9 @@ impl Told {
     pub(crate) fn new(node: NodeId, role: Role, known: Vec<KnownTask>, plane: u64, files: Vec<FileId>) -> Self {
         let tasks = known.iter().map(|k| (k.task, (k.desired, k.ports.clone()))).collect();
         let files = files.into_iter().collect();
-        Self { node, tasks, known, plane, files, managers: Vec::new(), role, certificates: CertNews::default(), drain: None }
+        let (asked, asks) = (BTreeSet::new(), Vec::new());
+        let certificates = CertNews::default();
+        Self { node, tasks, known, plane, files, asked, asks, managers: Vec::new(), role, certificates, drain: None }
     }
 
     /// The first messages of a session. `planes` makes the agent's data plane, at least as new as `store`. The data plane comes before the tasks that need it.
@@ -180,15 +188,50 @@ impl Told {
         if !store.has_files() && self.files.is_empty() {
             return Vec::new();
         }
-        let needed = assignments::files_of_node(store, self.node);
+        let assignments::Needed { kept: mut needed, driven } = assignments::files_of_node(store, self.node);
         let new = needed.iter().filter(|id| !self.files.contains(id)).filter_map(|id| store.file(*id));
         let mut out: Vec<ManagerMessage> = new.map(|f| ManagerMessage::File(f.clone())).collect();
+        self.asked.retain(|pair| driven.contains_key(pair));
+        for ((task, file), starts) in driven {
+            let has: Vec<FileId> =
+                [file, StoredFile::id_for(file, task)].into_iter().filter(|id| self.files.contains(id)).collect();
+            if has.is_empty() && starts && self.asked.insert((task, file)) {
+                self.asks.push((task, file));
+            }
+            needed.extend(has);
+        }
         let old: Vec<FileId> = self.files.difference(&needed).copied().collect();
         if !old.is_empty() {
             out.push(ManagerMessage::ForgetFiles(old));
         }
         self.files = needed;
         out
+    }
+
+    /// Secrets that drivers must be asked for now.
+    pub(crate) fn take_asks(&mut self) -> Vec<(TaskId, FileId)> {
+        std::mem::take(&mut self.asks)
+    }
+
+    /// What the agent is told of a driver's answer; `refusals` if it knows what a refusal is.
+    pub(crate) fn driven(
+        &mut self,
+        store: &Store,
+        (task, file): (TaskId, FileId),
+        answer: Result<DriverAnswer, String>,
+        refusals: bool,
+    ) -> Option<ManagerMessage> {
+        // The task may have ended meanwhile.
+        let stored = store.file(file).filter(|_| self.asked.contains(&(task, file)))?;
+        match answer {
+            Ok(DriverAnswer { data, once }) => {
+                let id = if once { StoredFile::id_for(file, task) } else { file };
+                let new = self.files.insert(id);
+                let spec = FileSpec { data, ..stored.spec.clone() };
+                new.then(|| ManagerMessage::File(Arc::new(StoredFile { id, spec, ..(**stored).clone() })))
+            }
+            Err(why) => refusals.then_some(ManagerMessage::FileRefused { task, file, why }),
+        }
     }
 
     fn managers(&mut self, store: &Store) -> Vec<ManagerMessage> {

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use skep_api::ApiResult;
 use skep_engine::Engine;
-use skep_node::SwarmNode;
+use skep_engine::plugin::Plugins;
+use skep_node::{SecretDrivers, SwarmNode};
 use skep_types::NodeId;
 use skep_types::container::Event;
 use skep_types::control::{ControlRequest, ControlResponse, InitRequest, JoinRequest, RestoreRequest, SwarmInfo, SwarmStatus};
+use skep_types::file::{DriverAnswer, DriverAsk};
 use skep_types::host::LogOptions;
 use skep_types::logs::{LogItem, LogTarget};
 use tokio::sync::broadcast::error::RecvError;
@@ -30,7 +32,8 @@ impl ClusterApi {
     /// Takes up the swarm that this host was in.
     pub(crate) async fn open(config: &Config, executor: Arc<EngineExecutor>, engine: Arc<Engine>) -> Result<Self, AnyError> {
         let interfaces = skep_linux::runtime::interface_addresses();
-        let node = SwarmNode::open_at(&config.data_root.join("swarm"), executor, &interfaces).await?;
+        let secrets: Arc<dyn SecretDrivers> = Arc::new(Vaults(Arc::clone(&engine.plugins)));
+        let node = SwarmNode::open_at(&config.data_root.join("swarm"), executor, &interfaces, Some(secrets)).await?;
         tokio::spawn(pass_on(node.events(), Arc::clone(&engine)));
         Ok(Self { node, engine, advertise: config.advertise.clone() })
     }
@@ -45,6 +48,16 @@ impl ClusterApi {
         if let Err(e) = self.engine.net.ensure_gwbridge().await {
             tracing::warn!(error = %e, "docker_gwbridge could not be made; it is tried again with the first task");
         }
+    }
+}
+
+/// Plugins that keep secrets.
+struct Vaults(Arc<Plugins>);
+
+#[async_trait]
+impl SecretDrivers for Vaults {
+    async fn secret(&self, ask: DriverAsk) -> Result<DriverAnswer, String> {
+        self.0.secret(&ask).await
     }
 }
 

@@ -83,6 +83,7 @@ impl skep_api::Engine for EngineApi {
             images: self.images.count(),
             network_features: self.engine.net.host().features().named().map(|(n, t)| (n.to_owned(), t)).to_vec(),
             log_driver: self.config.log_driver.clone(),
+            volume_drivers: self.engine.plugins.volume_drivers(),
             warnings: Vec::new(),
         }
     }
@@ -303,22 +304,24 @@ impl skep_api::Engine for EngineApi {
         self.images.distribution(reference, auth).await
     }
 
-    fn volumes(&self) -> Vec<VolumeInfo> {
-        self.engine.volumes.list()
+    async fn volumes(&self) -> (Vec<VolumeInfo>, Vec<String>) {
+        self.engine.all_volumes().await
     }
 
-    fn volume(&self, name: &str) -> ApiResult<VolumeInfo> {
-        self.engine.volumes.get(name)
+    async fn volume(&self, name: &str) -> ApiResult<VolumeInfo> {
+        self.engine.volume(name).await
     }
 
-    fn create_volume(&self, name: &str, labels: Labels, options: BTreeMap<String, String>) -> ApiResult<VolumeInfo> {
+    async fn create_volume(
+        &self,
+        name: &str,
+        driver: &str,
+        labels: Labels,
+        options: BTreeMap<String, String>,
+    ) -> ApiResult<VolumeInfo> {
         let anonymous = name.is_empty();
         let name = if anonymous { super::random_hex::<32>().map_err(|e| internal("draw a name", e))? } else { name.to_owned() };
-        let (info, created) = self.engine.volumes.create(NewVolume { name, labels, anonymous, options })?;
-        if created {
-            self.engine.events.emit("volume", "create", &info.name, [("driver".to_owned(), "local".to_owned())]);
-        }
-        Ok(info)
+        self.engine.create_volume(NewVolume { name, driver: driver.to_owned(), labels, anonymous, options }).await
     }
 
     async fn volume_size(&self, name: &str) -> ApiResult<u64> {
@@ -329,11 +332,9 @@ impl skep_api::Engine for EngineApi {
         self.images.layer_sizes()
     }
 
-    fn remove_volume(&self, name: &str, force: bool) -> ApiResult<()> {
+    async fn remove_volume(&self, name: &str, force: bool) -> ApiResult<()> {
         let users = self.engine.volume_users(name);
-        self.engine.volumes.remove(name, force, &users)?;
-        self.engine.events.emit("volume", "destroy", name, [("driver".to_owned(), "local".to_owned())]);
-        Ok(())
+        self.engine.remove_volume(name, force, &users).await
     }
 
     async fn networks(&self) -> Vec<LocalNetworkInfo> {

@@ -99,6 +99,12 @@ impl EngineExecutor {
         let _ = self.api.set(app);
     }
 
+    /// Drivers by kind and name: the engine's own, and what plugins of the host are.
+    fn plugins(&self) -> Vec<(String, String)> {
+        let own = DRIVERS.iter().map(|(kind, name)| ((*kind).to_owned(), (*name).to_owned()));
+        own.chain(self.engine.plugins.volume_drivers().into_iter().map(|name| ("Volume".to_owned(), name))).collect()
+    }
+
     fn find(&self, task: TaskId) -> Option<ContainerInfo> {
         self.engine.labelled(TASK_LABEL, &task.to_string()).map(|c| c.info())
     }
@@ -353,7 +359,7 @@ impl Executor for EngineExecutor {
             engine_version: env!("CARGO_PKG_VERSION").to_owned(),
             engine_labels: self.labels.clone(),
             generic: self.generic.clone(),
-            plugins: DRIVERS.iter().map(|(kind, name)| ((*kind).to_owned(), (*name).to_owned())).collect(),
+            plugins: self.plugins(),
             // Told by the agent, which has the certificates.
             tls: None,
             certificate: None,

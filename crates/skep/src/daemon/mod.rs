@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use skep_api::{App, Listener};
 use skep_engine::net::NetConfig;
+use skep_engine::plugin::PluginDirs;
 use skep_engine::{Engine, EngineConfig};
 use skep_linux::net::LinuxNet;
 use skep_linux::runtime::LinuxRuntime;
@@ -166,6 +167,7 @@ async fn run(config: Config) -> Result<(), AnyError> {
         cgroup_parent: config.cgroup_parent.clone(),
         log_driver: config.log_driver.clone(),
         log_opts: config.log_opts.clone(),
+        plugins: PluginDirs::default(),
     };
     let mut net_config = NetConfig::new(config.data_root.clone());
     net_config.mtu = config.mtu;

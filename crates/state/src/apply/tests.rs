@@ -199,7 +199,8 @@ proptest! {
 }
 
 fn file(id: u128, kind: FileKind, name: &str) -> Op {
-    let spec = FileSpec { kind, name: name.into(), labels: Labels::new(), data: vec![7; 9].into(), template: false };
+    let spec =
+        FileSpec { kind, name: name.into(), labels: Labels::new(), data: vec![7; 9].into(), template: false, driver: None };
     Op::PutFile(Box::new(StoredFile { id: FileId(id), meta: Meta::default(), spec }))
 }
 
