@@ -78,7 +78,7 @@ pub(crate) fn run(d: &mut Draft<'_>, id: ServiceId) {
                 d.edit(t.id, |t| t.desired = TaskState::Shutdown);
                 continue;
             }
-            let stays = |o: &Arc<Task>| !o.status.state.is_terminal() || restart::failed_early(o, d.now).is_some();
+            let stays = |o: &Arc<Task>| !o.status.state.is_terminal() || restart::waits_until(d, &service, o).is_some();
             if under_way >= limit || s.wanted().any(|o| o.id != t.id && stays(o)) {
                 continue;
             }

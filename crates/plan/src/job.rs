@@ -57,8 +57,10 @@ pub(crate) fn run(d: &mut Draft<'_>, service: &Service, at_once: u64, total: u64
     }
     let all: BTreeMap<SlotKey, Slot> =
         slots(&d.work, id).into_iter().map(|(k, s)| (k, current(service, s))).filter(|(_, s)| !s.tasks.is_empty()).collect();
-    let is_live = |s: &Slot| s.wanted().any(|t| !t.status.state.is_terminal());
-    let active = all.values().filter(|s| is_live(s)).count() as u64;
+    let is_live = |d: &Draft<'_>, s: &Slot| {
+        s.wanted().any(|t| !t.status.state.is_terminal() || restart::waits_until(d, service, t).is_some())
+    };
+    let active = all.values().filter(|s| is_live(d, s)).count() as u64;
     let mut room = at_once.saturating_sub(active);
     // Places that were tried are complete, live, or failed for good: only new ones are filled.
     let mut number = 0;
@@ -68,7 +70,7 @@ pub(crate) fn run(d: &mut Draft<'_>, service: &Service, at_once: u64, total: u64
             return;
         }
         let s = all.get(&SlotKey::number(number));
-        if s.is_none_or(|s| !is_live(s) && was_taken_away(d, service, s)) {
+        if s.is_none_or(|s| !is_live(d, s) && was_taken_away(d, service, s)) {
             create(d, service, Place::Number(number), service.goal(), None);
             reaper::run(d, id, SlotKey::number(number));
             room -= 1;

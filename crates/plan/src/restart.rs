@@ -101,10 +101,11 @@ fn next_delay(service: &Service, p: &RestartPolicy, t: &Task) -> (u32, Option<Du
     (before.saturating_add(1), Some(doubled.min(longest.max(p.delay))))
 }
 
-/// Since when a task was to run that failed while it was prepared, if that has not come yet: without its image the next one would
-/// fail as soon, and so on, so it stays in its place until its delay is over.
-pub(crate) fn failed_early(t: &Task, now: Time) -> Option<Time> {
-    t.not_before.filter(|due| *due > now && t.desired == TaskState::Ready && t.status.state.is_terminal())
+/// Until when a replacement that died before its delay was over keeps its place: what a node rejects while it prepares it would else be
+/// replaced without any delay (`swarm-semantics` 4.4, 6). Another spec does not wait for it.
+pub(crate) fn waits_until(d: &Draft<'_>, service: &Service, t: &Task) -> Option<Time> {
+    let early = t.desired == TaskState::Ready && t.status.state.is_terminal() && t.revision == service.revision;
+    t.not_before.filter(|due| early && *due > d.now)
 }
 
 /// Replaces the tasks of a place that died, or whose node is gone, gives its tasks away, or fits no longer.
@@ -117,7 +118,7 @@ pub(crate) fn replace_dead(d: &mut Draft<'_>, service: &Service, slot: &Slot) {
         let Some((why, at_once)) = loss(d, service, t) else { continue };
         let p = policy(d, service, t);
         let replace = allowed(&p, slot, t);
-        if let Some(due) = failed_early(t, d.now).filter(|_| replace && !at_once) {
+        if let Some(due) = waits_until(d, service, t).filter(|_| replace && !at_once) {
             d.wake(due, service.id, t.slot_key());
             continue;
         }

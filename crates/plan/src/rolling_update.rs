@@ -338,7 +338,8 @@ impl Update {
         let some: BTreeMap<SlotKey, Arc<Task>> = old.all(&d.work).take(most).map(|t| (t.slot_key(), t.clone())).collect();
         for (key, t) in some {
             let renewed = d.work.tasks_of_slot(s.id, key).filter(|t| t.is_wanted() && t.revision == s.revision).cloned();
-            let renewed: Vec<_> = renewed.filter(|t| !t.status.state.is_terminal()).collect();
+            let stays = |t: &Arc<Task>| !t.status.state.is_terminal() || restart::waits_until(d, s, t).is_some();
+            let renewed: Vec<_> = renewed.filter(stays).collect();
             if renewed.iter().any(|t| t.status.state == TaskState::Running) {
                 // With start-first the old task goes as soon as the new one runs.
                 self.retire(d, s, key, false);

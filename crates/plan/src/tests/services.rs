@@ -178,3 +178,35 @@ fn what_a_node_holds_for_its_own_containers_is_released_when_it_was_down_for_a_d
     // The number stays: a list from before must not count.
     assert_eq!(w.store.node(NodeId(2)).unwrap().attached.number, 3);
 }
+
+#[test]
+fn what_a_node_rejects_is_tried_again_once_in_each_delay() {
+    let job = ServiceMode::ReplicatedJob { max_concurrent: 1, total_completions: 1 };
+    for mode in [ServiceMode::Replicated { replicas: 1 }, ServiceMode::Global, job, ServiceMode::GlobalJob] {
+        let mut w = World::new(1);
+        w.service(1, |s| s.mode = mode.clone());
+        let (end, mut rejected) = (Time(w.now.0 + 60 * SECOND), 0);
+        while w.now < end {
+            // Rejected while it is prepared, which does not wait for the delay.
+            loop {
+                let planned = w.plan();
+                let open = |t: &&Arc<Task>| t.node.is_some() && !t.status.state.is_terminal();
+                let tasks: Vec<_> = w.store.tasks().filter(open).cloned().collect();
+                tasks.iter().for_each(|t| w.report(t, TaskState::Rejected));
+                rejected += tasks.len();
+                assert!(rejected < 100, "a loop without a delay");
+                if planned == 0 && tasks.is_empty() {
+                    break;
+                }
+            }
+            w.now = w.wake.map_or(end, |at| at.clamp(Time(w.now.0 + 1), end));
+        }
+        assert!((12..=14).contains(&rejected), "{rejected} in a minute: {mode:?}");
+        // Another spec does not wait for it.
+        w.update(|s| s.task.container.image = "other".into());
+        w.plan();
+        let revision = w.store.service(S).unwrap().revision;
+        let fresh = w.store.tasks().any(|t| !t.status.state.is_terminal() && t.revision == revision);
+        assert!(fresh, "{mode:?}");
+    }
+}

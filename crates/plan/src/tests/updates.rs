@@ -174,3 +174,32 @@ fn an_update_that_is_paused_leaves_no_two_tasks_that_the_one_before_it_had_begun
     assert_eq!(w.update_state(), Some(UpdateState::Paused));
     assert_eq!((w.running().len(), most_in_a_place(&w)), (4, 1));
 }
+
+/// What a node rejects is made again once in each restart delay, not by the update as well.
+#[test]
+fn an_update_does_not_replace_what_waits_for_its_delay() {
+    for order in [UpdateOrder::StopFirst, UpdateOrder::StartFirst] {
+        let mut w = World::new(2);
+        let action = FailureAction::Continue;
+        w.service(2, |s| s.update = Some(UpdateConfig { order, failure_action: action, ..UpdateConfig::default() }));
+        w.settle();
+        w.update(|s| s.task.container.image = "missing".into());
+        let (end, mut rejected) = (Time(w.now.0 + 60 * SECOND), 0);
+        while w.now < end {
+            loop {
+                let planned = w.plan();
+                let open = |t: &&Arc<Task>| t.node.is_some() && t.revision == 2 && !t.status.state.is_terminal();
+                let tasks: Vec<_> = w.store.tasks().filter(open).cloned().collect();
+                tasks.iter().for_each(|t| w.report(t, TaskState::Rejected));
+                rejected += tasks.len();
+                assert!(rejected < 100, "a loop without a delay");
+                w.run_nodes();
+                if planned == 0 && tasks.is_empty() {
+                    break;
+                }
+            }
+            w.now = w.wake.map_or(end, |at| at.clamp(Time(w.now.0 + 1), end));
+        }
+        assert!(rejected >= 10, "{rejected} in a minute");
+    }
+}
