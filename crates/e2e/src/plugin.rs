@@ -37,7 +37,6 @@ pub struct Plugin {
     /// Its name.
     pub name: String,
     state: Arc<Mutex<State>>,
-    dir: PathBuf,
     ended: Arc<AtomicBool>,
 }
 
@@ -74,7 +73,7 @@ impl Plugin {
         let _ = std::fs::remove_file(socket(name));
         let listener = UnixListener::bind(socket(name)).unwrap_or_else(|e| panic!("listen for plugin {name}: {e}"));
         let ended = Arc::new(AtomicBool::new(false));
-        let plugin = Self { name: name.to_owned(), state: state.clone(), dir: dir.to_owned(), ended: ended.clone() };
+        let plugin = Self { name: name.to_owned(), state: state.clone(), ended: ended.clone() };
         let dir = dir.to_owned();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {

@@ -26,6 +26,9 @@ use super::ship::tests::{Log, remote, soon};
 use super::ship::{Shipper, Shippers};
 use super::wire::Target;
 
+/// Requests that nobody has looked at yet; a test makes a handful.
+const REQUESTS: usize = 64;
+
 /// A request as it came, and what it is answered with.
 struct Heard {
     method: String,
@@ -43,7 +46,7 @@ impl Heard {
 /// A server; gone with its connections when dropped.
 struct Server {
     address: SocketAddr,
-    heard: mpsc::UnboundedReceiver<Heard>,
+    heard: mpsc::Receiver<Heard>,
     /// What is answered next; 200 and nothing when there is nothing left.
     answers: Arc<Mutex<VecDeque<(u16, String)>>>,
     _work: JoinSet<()>,
@@ -62,7 +65,7 @@ impl Server {
         };
         let listener = soon(bound).await;
         let address = listener.local_addr().expect("address");
-        let (sender, heard) = mpsc::unbounded_channel();
+        let (sender, heard) = mpsc::channel(REQUESTS);
         let answers = Arc::new(Mutex::new(VecDeque::new()));
         let mut work = JoinSet::new();
         let shared = Arc::clone(&answers);
@@ -91,13 +94,13 @@ impl Server {
 
 async fn answer(
     request: Request<Incoming>,
-    heard: mpsc::UnboundedSender<Heard>,
+    heard: mpsc::Sender<Heard>,
     answers: Arc<Mutex<VecDeque<(u16, String)>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(|b| b.to_bytes().to_vec()).unwrap_or_default();
     let headers = head.headers.iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap_or_default().to_owned())).collect();
-    let _ = heard.send(Heard { method: head.method.to_string(), path: head.uri.to_string(), headers, body });
+    let _ = heard.send(Heard { method: head.method.to_string(), path: head.uri.to_string(), headers, body }).await;
     let (status, body) = crate::lock(&answers).pop_front().unwrap_or((200, String::new()));
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status.try_into().expect("a status");

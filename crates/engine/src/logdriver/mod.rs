@@ -80,7 +80,11 @@ impl About {
 /// What an option names by a regular expression, in the syntax of RE2, which Go's and ours are.
 fn expression(options: &BTreeMap<String, String>, key: &str) -> Result<Option<Regex>> {
     let Some(text) = options.get(key).filter(|t| !t.is_empty()) else { return Ok(None) };
-    let bad = |e: regex::Error| invalid(format!("invalid value for log option {key}: {text:?} is no regular expression: {e}"));
+    let bad = |e: regex::Error| {
+        // The lines before the last draw the expression.
+        let why = e.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        invalid(format!("invalid value for log option {key}: {text:?} is no regular expression: {why}"))
+    };
     RegexBuilder::new(text).size_limit(MOST_EXPRESSION).build().map(Some).map_err(bad)
 }
 
@@ -202,7 +206,8 @@ mod tests {
         let by_expression = super::about(&info, &HostFacts::default()).expect("whole");
         assert_eq!(by_expression.extra, map(&[("PASSWORD", "b"), ("ZONE", "a"), ("tier", "front")]));
         let refused = check("json-file", &map(&[("env-regex", "(")])).expect_err("no expression");
-        assert!(refused.message.starts_with("invalid value for log option env-regex"), "{}", refused.message);
+        let text = "invalid value for log option env-regex: \"(\" is no regular expression: unclosed group";
+        assert_eq!(refused.message, text);
         let refused = check("gelf", &map(&[("gelf-address", "udp://a:1"), ("tag", "{{.Nope}}")])).expect_err("no such field");
         assert!(refused.message.starts_with("invalid log tag"), "{}", refused.message);
     }
