@@ -50,8 +50,13 @@ pub(crate) enum Profile {
 
 /// Builds a package with a binary of the same name; returns the binary.
 pub(crate) fn build(workspace: &Workspace, package: &str, profile: Profile) -> Result<PathBuf, String> {
+    build_binary(workspace, package, package, profile)
+}
+
+/// Builds a binary of a package; returns it.
+pub(crate) fn build_binary(workspace: &Workspace, package: &str, name: &str, profile: Profile) -> Result<PathBuf, String> {
     let mut command = cargo();
-    command.args(["build", "-j2", "--package", package]).current_dir(&workspace.root);
+    command.args(["build", "-j2", "--package", package, "--bin", name]).current_dir(&workspace.root);
     let dir = match profile {
         Profile::Debug => "debug",
         Profile::Release => {
@@ -63,5 +68,5 @@ pub(crate) fn build(workspace: &Workspace, package: &str, profile: Profile) -> R
     if !status.success() {
         return Err(format!("build {package}: cargo build ended with {status}"));
     }
-    Ok(workspace.target.join(dir).join(package))
+    Ok(workspace.target.join(dir).join(name))
 }

@@ -9,6 +9,7 @@ pub mod chaos;
 pub mod client;
 pub mod disks;
 pub mod images;
+pub mod live;
 pub mod load;
 pub mod plugin;
 pub mod tables;
