@@ -360,10 +360,12 @@ impl Update {
             match self.config.order {
                 UpdateOrder::StartFirst => {
                     self.retire(d, s, key, true);
-                    self.create(d, s, Place::of(&t), s.goal());
+                    let again = self.again_at(d, s, key);
+                    self.create(d, s, Place::of(&t), if again.is_some() { TaskState::Ready } else { s.goal() }, again);
+                    restart::release(d, s, key);
                 }
                 UpdateOrder::StopFirst => {
-                    self.create(d, s, Place::of(&t), TaskState::Ready);
+                    self.create(d, s, Place::of(&t), TaskState::Ready, None);
                     self.retire(d, s, key, false);
                     restart::release(d, s, key);
                 }
@@ -383,12 +385,19 @@ impl Update {
                 break;
             }
             in_flight += 1;
-            self.create(d, s, Place::at(s, key), s.goal());
+            self.create(d, s, Place::at(s, key), s.goal(), None);
         }
     }
 
-    fn create(&self, d: &mut Draft<'_>, s: &Service, place: Place, desired: TaskState) {
-        if let Some(id) = create(d, s, place, desired, None) {
+    /// When this update may try a place again whose new task has ended, while the old one serves: after the delay of a restart.
+    fn again_at(&self, d: &Draft<'_>, s: &Service, key: SlotKey) -> Option<Time> {
+        let failed = d.work.tasks_of_slot(s.id, key).filter(|t| self.made(t) && has_had_its_turn(t));
+        let last = failed.max_by_key(|t| t.status.timestamp)?;
+        Some(last.status.timestamp.after(restart::policy(d, s, last).delay)).filter(|due| *due > d.now)
+    }
+
+    fn create(&self, d: &mut Draft<'_>, s: &Service, place: Place, desired: TaskState, not_before: Option<Time>) {
+        if let Some(id) = create(d, s, place, desired, not_before) {
             d.edit(id, |t| t.update = Some(self.since));
             if let (Some(t), Some(deadline)) = (d.work.task(id), self.deadline) {
                 let key = t.slot_key();
