@@ -24,7 +24,7 @@ const ANSWER: Duration = Duration::from_millis(1000);
 const DETACHED: Duration = Duration::from_millis(2000);
 /// A manager whose tables are still not where the leader's were so long ago has nothing new to tell its agents: its disk is full, or
 /// entries do not get through to it.
-const BEHIND: Duration = Duration::from_secs(5);
+const BEHIND: Duration = Duration::from_secs(3);
 
 /// Whose agents have a session here, and when each was last heard.
 #[derive(Debug, Default)]

@@ -15,6 +15,7 @@ use skep_types::logs::LogMessage;
 use skep_types::session::AgentMessage;
 use skep_wire::{ControlAnswer, ControlCall, RaftMessage, SessionStream, WireError};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -132,6 +133,9 @@ impl Net {
     }
 }
 
+/// Messages with the times of their arrival; `None` for one that is lost and sent again.
+type UnderWay<T> = mpsc::Receiver<(T, Option<Instant>)>;
+
 /// The ways out of one incarnation of a host.
 #[derive(Clone)]
 pub(crate) struct Outlet {
@@ -206,7 +210,7 @@ impl Uplink for Outlet {
     async fn session(
         &self,
         addr: &str,
-        mut outgoing: mpsc::Receiver<AgentMessage>,
+        outgoing: mpsc::Receiver<AgentMessage>,
         _within: Duration,
     ) -> Result<SessionStream, WireError> {
         let gone = || WireError::Connect { addr: addr.to_owned(), cause: "simulated".into() };
@@ -216,12 +220,13 @@ impl Uplink for Outlet {
         }
         let handler = self.world.hosts[to.0].handler().ok_or_else(gone)?;
         let (up_tx, up_rx) = mpsc::channel(WINDOW);
-        let (out_tx, mut out_rx) = mpsc::channel(WINDOW);
+        let (out_tx, out_rx) = mpsc::channel(WINDOW);
         let (down_tx, down_rx) = mpsc::channel(WINDOW);
         let me = self.clone();
         tokio::spawn(async move {
-            while let Some(m) = outgoing.recv().await {
-                if !me.pass(me.host, to.0, to).await || up_tx.send(m).await.is_err() {
+            let mut sent = me.under_way(me.host, to.0, outgoing);
+            while let Some((m, arrives)) = sent.recv().await {
+                if !me.arrive(me.host, to.0, to, arrives).await || up_tx.send(m).await.is_err() {
                     return;
                 }
             }
@@ -232,8 +237,9 @@ impl Uplink for Outlet {
         });
         let me = self.clone();
         tokio::spawn(async move {
-            while let Some(m) = out_rx.recv().await {
-                if !me.pass(to.0, me.host, to).await || down_tx.send(Ok(m)).await.is_err() {
+            let mut sent = me.under_way(to.0, me.host, out_rx);
+            while let Some((m, arrives)) = sent.recv().await {
+                if !me.arrive(to.0, me.host, to, arrives).await || down_tx.send(Ok(m)).await.is_err() {
                     return;
                 }
             }
@@ -246,6 +252,30 @@ impl Uplink for Outlet {
 }
 
 impl Outlet {
+    /// Messages with the time at which each arrives if it is not lost: one that takes long does not hold up the sending of the next.
+    fn under_way<T: Send + 'static>(&self, from: usize, to: usize, mut messages: mpsc::Receiver<T>) -> UnderWay<T> {
+        let (tx, rx) = mpsc::channel(WINDOW);
+        let world = self.world.clone();
+        tokio::spawn(async move {
+            while let Some(m) = messages.recv().await {
+                let (takes, lost) = world.net.roll(from, to);
+                if tx.send((m, (!lost).then(|| Instant::now() + takes))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        rx
+    }
+
+    /// Waits for a message. Returns whether it arrived.
+    async fn arrive(&self, from: usize, to: usize, target: (usize, u64), at: Option<Instant>) -> bool {
+        let Some(at) = at else { return self.pass(from, to, target).await };
+        if at > Instant::now() {
+            tokio::time::sleep_until(at).await;
+        }
+        !self.world.net.is_cut(from, to) && !self.is_over() && self.world.hosts[target.0].incarnation() == target.1
+    }
+
     /// The manager at an address, if it can be reached now: for the few calls that are not modelled one by one.
     pub(crate) async fn handler_at(&self, addr: &str) -> Option<Arc<dyn skep_wire::Handler>> {
         let to = self.find(addr)?;

@@ -14,6 +14,7 @@ use skep_types::control::ControlRequest;
 use skep_types::session::{AgentMessage, ManagerMessage};
 use skep_wire::{ControlAnswer, ControlCall, Incoming, Registration};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
 use super::drain::Session as Following;
@@ -31,6 +32,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const CATCH_UP: Duration = Duration::from_millis(1000);
 /// An agent that takes no message for so long is gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// An agent that was not heard for so long is told so by the end of its session, in time to find another manager before the leader
+/// takes its node for dead: it may hear this one all the while.
+const UNHEARD: Duration = Duration::from_millis(1700);
 /// Pause before a list is sent to the leader again.
 const RETRY: Duration = Duration::from_millis(100);
 /// Acknowledgements under way; an agent has one batch open at a time.
@@ -124,6 +128,7 @@ pub(crate) async fn session(
     // An agent waits for the answer to a list before it sends the next.
     let mut attaching: Option<BoxFuture<'_, Option<Answer>>> = None;
     let mut beat = tokio::time::interval(HEARTBEAT);
+    let mut heard = Instant::now();
     loop {
         tokio::select! {
             biased;
@@ -134,6 +139,7 @@ pub(crate) async fn session(
             }
             m = incoming.next() => {
                 let Some(m) = m else { break };
+                heard = Instant::now();
                 s.sessions.note(who.node);
                 if let AgentMessage::Followed { index } = m {
                     followed.done(index);
@@ -181,6 +187,13 @@ pub(crate) async fn session(
                 if node == who.node && knows_tunnels && !out.send(ManagerMessage::Tunnel(Box::new((*ask).clone()))).await {
                     break;
                 }
+            }
+            () = tokio::time::sleep_until(heard + UNHEARD) => {
+                // Much later than that it was this process that could not hear.
+                if heard.elapsed() < UNHEARD + HEARTBEAT {
+                    break;
+                }
+                heard = Instant::now();
             }
             _ = beat.tick() => {
                 if !out.send(ManagerMessage::Heartbeat).await {

@@ -20,7 +20,7 @@ use crate::world::World;
 /// Nothing was wrong for so long: an agent has then found a manager among seven, of which some do not answer.
 const CALM: Duration = Duration::from_secs(20);
 /// A difference may last so long.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(12);
 
 /// What was wrong with something, and when it last changed.
 #[derive(Debug, Clone, Copy)]
@@ -228,7 +228,11 @@ pub(crate) fn look(world: &World) -> Result<(), String> {
         Some(Difference::Task(i, t)) => {
             let seen = world.hosts[*i].executor.state(*t);
             let told = store.task(*t).map(|t| (t.status.state, t.desired, t.node, &t.status.err));
-            Err(format!("for {SOON:?} the container of task {t} on host {i} is {seen:?}, and to the leader it is {told:?}"))
+            let applied: Vec<_> =
+                world.hosts.iter().enumerate().filter_map(|(i, h)| Some((i, h.manager()?.store().applied()))).collect();
+            Err(format!(
+                "for {SOON:?} the container of task {t} on host {i} is {seen:?}, and to the leader, host {lead}, it is {told:?}; managers have applied {applied:?}"
+            ))
         }
         Some(Difference::Member(n)) => {
             let told = store.node(*n).map(|n| (n.role, n.spec.role, n.manager.clone(), n.state));
