@@ -28,6 +28,8 @@ pub use tls::Tls;
 const MAX_ANSWER: usize = 1 << 30;
 /// How long a call may take; the longest are those that wait for a container to stop.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How often a change is sent when the swarm itself notes something about the object meanwhile: it writes a few states, each once.
+pub const MOST_TRIES: u32 = 5;
 
 type Sender = SendRequest<UnsyncBoxBody<Bytes, std::io::Error>>;
 

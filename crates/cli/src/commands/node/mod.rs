@@ -8,7 +8,7 @@ use super::each::each;
 use super::tasks::{self, Show};
 use super::{FILTER, FORMAT, INSPECT_FORMAT, inspect};
 use crate::app::{App, Failure};
-use crate::client::{Client, escape, query};
+use crate::client::{Client, ClientError, MOST_TRIES, escape, query};
 use crate::grammar::{Arity, Command, Matches};
 use crate::options;
 use crate::output::human::title;
@@ -265,21 +265,36 @@ fn change(spec: &mut Value, m: &Matches) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn send(client: &Client, node: &Value, spec: &Value) -> Result<(), Failure> {
-    let id = node["ID"].as_str().unwrap_or_default();
-    let version = node["Version"]["Index"].as_u64().unwrap_or(0);
-    client.call("POST", &format!("/nodes/{}/update?version={version}", escape(id)), Some(spec)).await?;
-    Ok(())
+/// Changes a node's spec if `change` says so; returns the node with it, and whether it was changed. Made anew on what is there when the
+/// swarm has noted something about the node since it was read, such as its address.
+async fn edit(
+    client: &Client,
+    name: &str,
+    change: impl Fn(&mut Value) -> Result<bool, Failure>,
+) -> Result<(Value, bool), Failure> {
+    let mut tries = 1;
+    loop {
+        let mut node = one(client, name).await?;
+        if !change(&mut node["Spec"])? {
+            return Ok((node, false));
+        }
+        let id = node["ID"].as_str().unwrap_or_default();
+        let version = node["Version"]["Index"].as_u64().unwrap_or(0);
+        match client.call("POST", &format!("/nodes/{}/update?version={version}", escape(id)), Some(&node["Spec"])).await {
+            Ok(_) => return Ok((node, true)),
+            Err(ClientError::Refused { message, .. }) if message.contains("out of sequence") && tries < MOST_TRIES => {
+                tries += 1
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 async fn update(app: &App, m: &Matches) -> Result<u8, Failure> {
     let client = app.client().await?;
-    let node = one(client, m.arg(0)).await?;
-    let mut spec = node["Spec"].clone();
-    change(&mut spec, m)?;
-    send(client, &node, &spec).await?;
+    let (node, _) = edit(client, m.arg(0), |spec| change(spec, m).map(|()| true)).await?;
     print(&format!("{}\n", m.arg(0)))?;
-    if m.on("wait") && spec["Availability"] == "drain" {
+    if m.on("wait") && node["Spec"]["Availability"] == "drain" {
         return drain::wait(client, &node).await;
     }
     Ok(0)
@@ -290,21 +305,18 @@ async fn roles(app: &App, m: &Matches, role: &str) -> Result<u8, Failure> {
     let mut changed = Vec::new();
     for name in m.args() {
         let name = &resolve(client, name).await?;
-        let node = one(client, name).await?;
+        let give = |spec: &mut Value| {
+            let is_new = spec["Role"] != role;
+            spec["Role"] = role.into();
+            Ok(is_new)
+        };
+        let (node, is_new) = edit(client, name, give).await?;
         changed.push(node["ID"].as_str().unwrap_or_default().to_owned());
-        let mut spec = node["Spec"].clone();
-        let text = match (role, spec["Role"] == role) {
-            ("manager", true) => format!("Node {name} is already a manager.\n"),
-            (_, true) => format!("Node {name} is already a worker.\n"),
-            (role, false) => {
-                spec["Role"] = role.into();
-                send(client, &node, &spec).await?;
-                if role == "manager" {
-                    format!("Node {name} promoted to a manager in the swarm.\n")
-                } else {
-                    format!("Manager {name} demoted in the swarm.\n")
-                }
-            }
+        let text = match (role, is_new) {
+            ("manager", false) => format!("Node {name} is already a manager.\n"),
+            (_, false) => format!("Node {name} is already a worker.\n"),
+            ("manager", true) => format!("Node {name} promoted to a manager in the swarm.\n"),
+            (_, true) => format!("Manager {name} demoted in the swarm.\n"),
         };
         print(&text)?;
     }

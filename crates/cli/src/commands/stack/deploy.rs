@@ -9,7 +9,7 @@ use super::image::{self, Resolve};
 use super::plan::{self, Current, Found, Kind, NAMESPACE, ObjectStep};
 use super::{fetch, history, source};
 use crate::app::{App, Failure};
-use crate::client::{Client, ClientError, escape, query};
+use crate::client::{Client, ClientError, MOST_TRIES, escape, query};
 use crate::config::auth;
 use crate::grammar::Matches;
 use crate::options;
@@ -19,8 +19,6 @@ use crate::progress;
 /// What the stock client says when nobody told it whether to wait.
 const DETACH_NOTICE: &str = "Since --detach=false was not specified, tasks will be created in the background.\n\
                              In a future release, --detach=false will become the default.";
-/// How often an update is sent when the service changes meanwhile; an update writes a few states, each once.
-const MOST_TRIES: u32 = 5;
 /// What a change of a secret's data is refused with.
 const LABELS_ONLY: &str = "only updates to Labels are allowed";
 
