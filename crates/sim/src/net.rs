@@ -159,8 +159,13 @@ impl Outlet {
         self.world.hosts[self.host].incarnation() != self.incarnation
     }
 
+    /// Whether both ends are still the incarnations that they were.
+    fn both_live(&self, target: (usize, u64)) -> bool {
+        !self.is_over() && self.world.hosts[target.0].incarnation() == target.1
+    }
+
     async fn pass(&self, from: usize, to: usize, target: (usize, u64)) -> bool {
-        self.world.net.travel(from, to).await && !self.is_over() && self.world.hosts[target.0].incarnation() == target.1
+        self.world.net.travel(from, to).await && self.both_live(target)
     }
 }
 
@@ -273,7 +278,7 @@ impl Outlet {
         if at > Instant::now() {
             tokio::time::sleep_until(at).await;
         }
-        !self.world.net.is_cut(from, to) && !self.is_over() && self.world.hosts[target.0].incarnation() == target.1
+        !self.world.net.is_cut(from, to) && self.both_live(target)
     }
 
     /// The manager at an address, if it can be reached now: for the few calls that are not modelled one by one.

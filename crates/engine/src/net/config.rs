@@ -1,7 +1,7 @@
 //! Networks that are configurations alone (`network create --config-only`), and those that are made by one (`--config-from`). A
 //! configuration has no link, holds no subnet, and stays as long as a network was made by it. The texts are Docker's.
 
-use super::core::{Core, new_id, now};
+use super::core::Core;
 use super::{LocalNetwork, LocalNetworkSpec, NetError, options};
 
 /// The driver that a configuration is shown with.
@@ -54,20 +54,7 @@ impl Core {
     /// Keeps a configuration.
     pub(super) fn configuration(&mut self, spec: LocalNetworkSpec) -> Result<LocalNetwork, NetError> {
         options::check("bridge", &spec.options)?;
-        let network = LocalNetwork {
-            id: new_id()?,
-            name: spec.name.clone(),
-            driver: NONE.to_owned(),
-            created: now(),
-            subnet: None,
-            gateway: None,
-            link: String::new(),
-            shared: None,
-            spec,
-            v6: None,
-        };
-        self.insert(network.clone())?;
-        Ok(network)
+        self.insert_bare(spec, NONE)
     }
 
     /// Refuses to remove a configuration that a network was made by.

@@ -98,22 +98,29 @@ impl Core {
         Ok(core)
     }
 
+    /// Keeps a network that has neither addresses nor a link of its own.
+    pub(super) fn insert_bare(&mut self, spec: LocalNetworkSpec, driver: &str) -> Result<LocalNetwork, NetError> {
+        let network = LocalNetwork {
+            id: new_id()?,
+            name: spec.name.clone(),
+            driver: driver.to_owned(),
+            created: now(),
+            subnet: None,
+            gateway: None,
+            link: String::new(),
+            shared: None,
+            spec,
+            v6: None,
+        };
+        self.insert(network.clone())?;
+        Ok(network)
+    }
+
     fn predefined(&mut self) -> Result<(), NetError> {
         for (name, driver) in [("host", "host"), ("none", "null")] {
             if self.by_name(name).is_none() {
                 let spec = LocalNetworkSpec { name: name.to_owned(), driver: driver.to_owned(), ..Default::default() };
-                self.insert(LocalNetwork {
-                    id: new_id()?,
-                    name: name.to_owned(),
-                    driver: driver.to_owned(),
-                    created: now(),
-                    subnet: None,
-                    gateway: None,
-                    link: String::new(),
-                    shared: None,
-                    spec,
-                    v6: None,
-                })?;
+                self.insert_bare(spec, driver)?;
             }
         }
         if self.config.default_bridge && self.by_name(BRIDGE).is_none() {

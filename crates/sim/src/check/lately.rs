@@ -187,8 +187,6 @@ pub(crate) fn look(world: &World) -> Result<(), String> {
     let settled: BTreeSet<NodeId> = any.iter().flat_map(Store::nodes).filter(|n| s.keeps_role(n, at)).map(|n| n.id).collect();
     let Some(((lead, manager), store)) = leader.zip(store) else { return Ok(()) };
     let managers: Vec<usize> = host_of(world, |h| h.manager().is_some()).collect();
-    let group_is_calm = s.weather.was_calm(at)
-        && managers.iter().all(|m| s.is_calm(*m, at) && managers.iter().all(|o| s.are_linked(*m, *o, at)));
     // Writes need a quorum that the leader reaches, and its disks.
     let well = managers.iter().filter(|m| s.is_calm(**m, at) && s.are_linked(**m, lead, at)).count();
     let voters = manager.members().iter().filter(|m| m.voter).count();
@@ -214,7 +212,7 @@ pub(crate) fn look(world: &World) -> Result<(), String> {
         }
         wrong.extend(untold(&store, h, n.id).map(|t| Difference::Task(i, t)));
     }
-    if group_is_calm {
+    if managers.iter().all(|m| s.is_calm(*m, at) && managers.iter().all(|o| s.are_linked(*m, *o, at))) {
         let members: BTreeSet<NodeId> = manager.members().iter().filter_map(|m| m.peer.node_id.parse().ok()).collect();
         let is_manager = |id: NodeId| store.node(id).is_some_and(|n| n.role == Role::Manager);
         let strangers = members.iter().filter(|id| !is_manager(**id));
