@@ -35,7 +35,7 @@ pub(crate) const USAGE: &str = "\
   bench control [--smoke] [--seconds N] [--kills N]
                          three members of the managers' raft as processes: writes a second, failover, hand-over
                          --smoke     a debug build, one second each, two kills
-  bench net [--smoke] [--rounds N] [--millis N] [--live-only] [--changes N] [--requests N]
+  bench net [--smoke] [--rounds N] [--millis N] [--only WORDS] [--live-only] [--changes N] [--requests N]
                          the data plane between namespaces of this machine, as ratios; needs root, ip and nft; then on a swarm
                          of five hosts: how soon each applies a change, and requests that updates cost
                          --smoke     a debug build, one short round

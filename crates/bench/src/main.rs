@@ -27,7 +27,7 @@ mod watch;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: skep-bench control DIRECTORY [--seconds N] [--kills N] | skep-bench tables DIRECTORY [--smoke] | \
-                     skep-bench watch [--seconds N] | skep-bench net [--rounds N] [--millis N] | skep-bench plan [--smoke | --only PART]";
+                     skep-bench watch [--seconds N] | skep-bench net [--rounds N] [--millis N] [--only WORDS] | skep-bench plan [--smoke | --only PART]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -43,11 +43,16 @@ impl Way<'_> {
 struct Bench {
     rounds: usize,
     time: Duration,
+    /// Rows without these words are left out.
+    only: String,
 }
 
 impl Bench {
     /// A row: medians of both and of the rounds' ratios.
     fn ratio(&self, what: &str, must: &str, unit: (f64, &str), measure: Measure, one: &Way<'_>, other: &Way<'_>) -> Done<()> {
+        if !what.contains(&self.only) {
+            return Ok(());
+        }
         let (mut a, mut b, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..self.rounds {
             // In turn, so that neither has always the quieter moment.
@@ -74,16 +79,21 @@ impl Bench {
     }
 }
 
-/// Measures everything; `--rounds N` and `--millis N` say how long.
+/// Measures everything, or `--only` the ratios whose names contain some words; `--rounds N` and `--millis N` say how long.
 pub(crate) fn bench(options: &[&str]) -> Done<()> {
-    let mut bench = Bench { rounds: 5, time: Duration::from_millis(1500) };
+    let mut bench = Bench { rounds: 5, time: Duration::from_millis(1500), only: String::new() };
     let mut words = options.iter();
     while let Some(word) = words.next() {
-        let number = words.next().and_then(|w| w.parse::<u32>().ok()).filter(|n| *n > 0);
+        let value = words.next();
+        if let ("--only", Some(only)) = (*word, value) {
+            bench.only = (*only).to_owned();
+            continue;
+        }
+        let number = value.and_then(|w| w.parse::<u32>().ok()).filter(|n| *n > 0);
         match (*word, number) {
             ("--rounds", Some(n)) => bench.rounds = n as usize,
             ("--millis", Some(n)) => bench.time = Duration::from_millis(u64::from(n)),
-            _ => return Err(format!("{word}: expected --rounds N or --millis N")),
+            _ => return Err(format!("{word}: expected --rounds N, --millis N or --only WORDS")),
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -158,6 +168,9 @@ async fn measure(bench: &Bench) -> Done<()> {
         &task,
     )?;
 
+    if !bench.only.is_empty() && !"among services".contains(&bench.only) {
+        return Ok(());
+    }
     // A thousand services beside.
     let mut many = services.clone();
     many.extend((0..MANY.0).map(|n| {

@@ -5,7 +5,9 @@
 //! that cannot be set up is not there.
 
 mod kernel;
+mod segments;
 mod tun;
+mod udp;
 mod user;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,7 @@ use gotatun::device::uapi::UapiServer;
 use skep_types::wireguard::PublicKey;
 use tokio::sync::watch;
 
+use super::udp::Sockets;
 use super::{Link, tun};
 
 /// Name of the control socket.
@@ -74,7 +75,7 @@ pub fn main(args: &[String]) -> i32 {
 
 fn run(dir: &Path, name: &str, mtu: u16) -> io::Result<()> {
     nix::unistd::setsid()?;
-    let device = tun::open(name)?;
+    let (device, headers) = tun::open(name)?;
     let path = dir.join(SOCKET);
     let _ = fs::remove_file(&path);
     let listener = UnixListener::bind(&path)?;
@@ -83,8 +84,8 @@ fn run(dir: &Path, name: &str, mtu: u16) -> io::Result<()> {
     let (client, server) = UapiServer::new();
     let (gone, mut is_gone) = watch::channel(false);
     runtime.block_on(async move {
-        let tun = tun::Tun::new(device, mtu, gone)?;
-        let device = DeviceBuilder::new().with_default_udp().with_ip(tun).with_uapi(server).build();
+        let (writer, reader) = tun::split(device, headers, mtu, gone)?;
+        let device = DeviceBuilder::new().with_udp(Sockets::new()).with_ip_pair(writer, reader).with_uapi(server).build();
         let device = device.await.map_err(|e| io::Error::other(e.to_string()))?;
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
