@@ -300,6 +300,7 @@ fn expression(family: Family, name: &str, f: &Attrs<'_>) -> Option<Expr> {
             Expr::Dnat { addr: reg(3)?, port: reg(5) }
         }
         "masq" if number(f, 2).is_none() => Expr::Masquerade,
+        "notrack" => Expr::NoTrack,
         "reject" => match (number(f, 1)?, number(f, 2)) {
             (1, _) => Expr::RejectReset,
             (0, Some(code)) if code == u32::from(unreachable_port(family)) => Expr::RejectPort,

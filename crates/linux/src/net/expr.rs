@@ -75,6 +75,7 @@ pub(super) fn encode(m: &mut Msg, family: Family, expr: &Expr) {
             }
         }),
         Expr::Masquerade => named(m, "masq", |_| {}),
+        Expr::NoTrack => named(m, "notrack", |_| {}),
         Expr::RejectReset => named(m, "reject", |m| m.be32(1, 1)),
         Expr::RejectPort => named(m, "reject", |m| {
             m.be32(1, 0);

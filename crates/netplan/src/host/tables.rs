@@ -58,6 +58,9 @@ fn of_version(facts: &Facts, version: Version, state: &mut NetnsState) {
         members.elements.extend(member.plane.peers.iter().map(|p| (p.addr.octets().to_vec(), Datum::None)));
         table.sets.insert("members".to_owned(), members);
         raw.push(tunnel::plain_in(member));
+        raw.extend(tunnel::untracked(member, Load::IpSaddr));
+        let leaving = tunnel::untracked(member, Load::IpDaddr).into();
+        table.chains.insert("rawout".to_owned(), base(ChainKind::Filter, HookPoint::Output, -300, leaving));
         let rules = vec![mesh::input(vxlan_port(member)), tunnel::plain_in(member)];
         table.chains.insert("input".to_owned(), base(ChainKind::Filter, HookPoint::Input, 0, rules));
         let rules = vec![tunnel::plain_out(member)];

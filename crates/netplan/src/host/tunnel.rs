@@ -9,8 +9,8 @@ use skep_types::Ipv4Net;
 
 use super::vxlan_port;
 use crate::facts::{Attach, Facts, Member, WIREGUARD_OVERHEAD};
-use crate::nft::rule::{iif_not, join, oif_not, udp_to, verdict};
-use crate::nft::{Rule as NftRule, Verdict};
+use crate::nft::rule::{iif_not, in_set, join, oif_not, udp_to, verdict};
+use crate::nft::{Expr, Load, Rule as NftRule, Verdict};
 use crate::state::{Address, Link, LinkKind, NetnsState, PortMode, Route, Rule, Selector};
 use crate::version::Version;
 
@@ -61,6 +61,13 @@ pub(super) fn plain_in(member: &Member) -> NftRule {
 /// Drops what would leave in plain.
 pub(super) fn plain_out(member: &Member) -> NftRule {
     join(vec![oif_not(LINK), udp_to(inner_port(member)), verdict(Verdict::Drop)])
+}
+
+/// VXLAN packets from or to members, plain and inside the tunnel, belong to no connection: each flow inside has a source port of its own,
+/// so that tracking them would remember every connection of tasks twice more on each host, and look each up in the tables of ports.
+pub(super) fn untracked(member: &Member, other: Load) -> [NftRule; 2] {
+    [vxlan_port(member), inner_port(member)]
+        .map(|port| join(vec![udp_to(port), in_set(other, "members", true), vec![Expr::NoTrack]]))
 }
 
 #[cfg(test)]
@@ -161,6 +168,9 @@ mod tests {
         let table = state.tables.values().find(|t| t.chains.contains_key("raw")).unwrap();
         let has = |chain: &str, rule: NftRule| table.chains[chain].rules.contains(&rule);
         assert!(has("raw", plain_in(&member)) && has("input", plain_in(&member)) && has("output", plain_out(&member)));
+        let untracked = |from_or_to| untracked(&member, from_or_to);
+        assert_eq!(table.chains["rawout"].rules, untracked(Load::IpDaddr));
+        assert!(table.chains["raw"].rules.ends_with(&untracked(Load::IpSaddr)));
     }
 
     #[test]

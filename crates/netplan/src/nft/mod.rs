@@ -292,6 +292,8 @@ pub enum Expr {
     },
     /// Changes the source to the address of the outgoing link.
     Masquerade,
+    /// Belongs to no connection: nothing is remembered of it. Before connections are tracked only.
+    NoTrack,
     /// Answers with a TCP reset.
     RejectReset,
     /// Answers with ICMP port unreachable.
