@@ -201,6 +201,9 @@ pub fn updates(bed: &Bed, requests: u64) {
         tally.longest.as_secs_f64() * 1e3,
         tally.failed
     );
+    if !tally.slow.is_empty() {
+        println!("\nAnswers that a lost packet delayed: {:#?}", tally.slow);
+    }
     assert_eq!(tally.failed, 0, "{:#?}", tally.failures);
 }
 

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::web;
 
-/// Failures that are told in words; the rest is counted.
+/// Failures that are told in words, and slow answers; the rest is counted.
 const TOLD: usize = 20;
+/// An answer that took longer lost a packet on its way: TCP sends the first one again after a second.
+const SLOW: Duration = Duration::from_millis(900);
 
 /// What came of a load.
 #[derive(Debug, Default)]
@@ -27,6 +29,8 @@ pub struct Tally {
     pub hosts: BTreeMap<String, u64>,
     /// The longest that an answer took.
     pub longest: Duration,
+    /// The first slow answers: seconds since the start, the address that was asked, and who answered.
+    pub slow: Vec<String>,
 }
 
 /// Clients that ask until they are told to stop.
@@ -53,7 +57,7 @@ impl Load {
                         }
                         let asked = Instant::now();
                         let page = web::get(address, port);
-                        note(&tally, page, asked - start, asked.elapsed());
+                        note(&tally, address, page, asked - start, asked.elapsed());
                         std::thread::sleep(pause);
                     }
                 })
@@ -89,12 +93,20 @@ impl Drop for Load {
     }
 }
 
-fn note(tally: &Mutex<Tally>, page: Result<String, String>, at: Duration, took: Duration) {
+fn note(tally: &Mutex<Tally>, address: &str, page: Result<String, String>, at: Duration, took: Duration) {
     let mut t = tally.lock().unwrap_or_else(PoisonError::into_inner);
     t.longest = t.longest.max(took);
     match page {
         Ok(page) => {
             t.answered += 1;
+            if took > SLOW && t.slow.len() < TOLD {
+                let host = web::field(&page, "Hostname");
+                t.slow.push(format!(
+                    "{:.3} s: {address}, answered by {host} after {:.3} s",
+                    at.as_secs_f64(),
+                    took.as_secs_f64()
+                ));
+            }
             *t.versions.entry(web::field(&page, "Version")).or_default() += 1;
             *t.hosts.entry(web::field(&page, "Hostname")).or_default() += 1;
         }

@@ -323,7 +323,7 @@ pub struct Assignment {
     pub task: Task,
     /// What it runs.
     pub spec: TaskSpec,
-    /// Published ports of its service (for `mode=host`), with numbers.
+    /// Published ports of its service, with numbers: its own of `mode=host`, and those of the mesh.
     #[serde(default)]
     pub ports: Vec<crate::spec::PortConfig>,
     /// Id and name of each network it is attached to, ingress included.

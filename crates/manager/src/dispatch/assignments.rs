@@ -6,7 +6,7 @@ use skep_state::Store;
 use skep_types::control::{AssignedNetwork, Assignment};
 use skep_types::file::DriverAsk;
 use skep_types::object::{Task, TaskState};
-use skep_types::spec::EndpointSpec;
+use skep_types::spec::{EndpointSpec, PublishMode};
 use skep_types::{FileId, NodeId, TaskId};
 
 /// All assignments of a node, ended tasks included: their containers stay until the task object is deleted.
@@ -97,6 +97,9 @@ fn assignment(store: &Store, t: &Task) -> Option<Assignment> {
     let service = store.service(t.service);
     // Only templates need them.
     let labels = service.filter(|_| skep_types::template::is_used(&spec.container)).map(|s| s.spec.labels.clone());
-    let ports = t.host_ports.clone();
+    // A node must lead to the container before any other sends packets there, and until none does any more: what the mesh says of it
+    // comes to all nodes at once, so its own node knows the ports from the first.
+    let mesh = service.into_iter().flat_map(|s| &s.ports).filter(|p| p.mode == PublishMode::Ingress);
+    let ports = t.host_ports.iter().chain(mesh).cloned().collect();
     Some(Assignment { task: t.clone(), spec: (**spec).clone(), ports, networks, service_labels: labels.unwrap_or_default() })
 }

@@ -72,7 +72,7 @@ fn a_node_gets_its_tasks_and_the_networks_they_need() {
     };
     let revision = Op::PutRevision { service: ServiceId(1), revision: 1, spec: Arc::new(spec.task.clone()) };
     let service = Service {
-        ports: vec![port],
+        ports: vec![port.clone()],
         vips: vec![VirtualIp { network: NetworkId(2), addr: net("10.0.1.2/24") }],
         ..Service::new(ServiceId(1), spec, Time(1))
     };
@@ -96,6 +96,7 @@ fn a_node_gets_its_tasks_and_the_networks_they_need() {
     assert_eq!(mine.len(), 1);
     assert_eq!(mine[0].networks[1].aliases, ["web", "w"]);
     assert!(mine[0].networks[0].ingress);
+    assert_eq!(mine[0].ports, [port], "its node leads to it before others do");
 
     let plane = Views::default().of_node(&store, NodeId(1));
     assert_eq!(plane.networks.len(), 1);
