@@ -158,6 +158,7 @@ pub(crate) fn release(d: &mut Draft<'_>, service: &Service, key: SlotKey) {
             d.wake(give_up, service.id, key);
             continue;
         }
-        d.edit(t.id, |t| t.desired = service.goal());
+        let now = d.now;
+        d.edit(t.id, |t| (t.desired, t.not_before) = (service.goal(), Some(now)));
     }
 }

@@ -193,6 +193,27 @@ fn start(d: &mut Draft<'_>, service: &Service) {
     d.put_service(s);
 }
 
+/// At most so many places in which there is something to do: an old task, and whether a new one serves there. And whether there
+/// are other places. Where a new task is on its way beside the old one there is nothing to do, and one that finds no node may be
+/// so for long: such places do not keep the others from their turn.
+fn open(d: &Draft<'_>, s: &Service, old: &Old, most: usize) -> (BTreeMap<SlotKey, (Arc<Task>, bool)>, bool) {
+    let stays = |t: &Arc<Task>| !t.status.state.is_terminal() || restart::waits_until(d, s, t).is_some();
+    let (mut some, mut left) = (BTreeMap::new(), false);
+    for t in old.all(&d.work) {
+        let key = t.slot_key();
+        let renewed = d.work.tasks_of_slot(s.id, key).filter(|t| t.is_wanted() && t.revision == s.revision && stays(t));
+        let best = renewed.map(|t| t.status.state == TaskState::Running).max();
+        if best == Some(false) {
+            left = true;
+        } else if some.len() < most {
+            some.insert(key, (t.clone(), best.is_some()));
+        } else {
+            return (some, true);
+        }
+    }
+    (some, left)
+}
+
 /// An update that is under way.
 struct Update {
     since: Time,
@@ -244,7 +265,8 @@ impl Update {
                 // It waits for the one before it, whose port or share of the node it may need.
                 return false;
             }
-            let due = t.meta.created_at.after(monitor);
+            // Nor does the time count that it has waited so.
+            let due = t.not_before.unwrap_or(t.meta.created_at).max(t.meta.created_at).after(monitor);
             if t.status.err.is_some() && d.now < due {
                 d.wake(due, s.id, t.slot_key());
             }
@@ -334,21 +356,14 @@ impl Update {
         };
         // Those that are under way already come on top of those that may be begun.
         let most = limit.saturating_add(in_flight).saturating_add(1);
-        let mut left = old.all(&d.work).nth(most).is_some();
-        let some: BTreeMap<SlotKey, Arc<Task>> = old.all(&d.work).take(most).map(|t| (t.slot_key(), t.clone())).collect();
-        for (key, t) in some {
-            let renewed = d.work.tasks_of_slot(s.id, key).filter(|t| t.is_wanted() && t.revision == s.revision).cloned();
-            let stays = |t: &Arc<Task>| !t.status.state.is_terminal() || restart::waits_until(d, s, t).is_some();
-            let renewed: Vec<_> = renewed.filter(stays).collect();
-            if renewed.iter().any(|t| t.status.state == TaskState::Running) {
+        let (some, mut left) = open(d, s, &old, most);
+        for (key, (t, serves)) in some {
+            if serves {
                 // With start-first the old task goes as soon as the new one runs.
                 self.retire(d, s, key, false);
                 continue;
             }
             left = true;
-            if !renewed.is_empty() {
-                continue;
-            }
             if in_flight >= limit {
                 continue;
             }

@@ -144,7 +144,8 @@ pub struct Task {
     /// Its addresses, ingress included.
     #[serde(default)]
     pub networks: Vec<Attachment>,
-    /// A replacement with desired state `ready` is released no earlier than this (restart and update delays).
+    /// A replacement with desired state `ready` is released no earlier than this (restart and update delays). Once it is, when
+    /// it was: what it waited for the task before it is not held against it.
     #[serde(default)]
     pub not_before: Option<Time>,
     /// When it was first seen running; failures within the monitor period count against an update.

@@ -246,7 +246,9 @@ fn ports_of_the_hosts_never_collide_with_the_task_that_is_replaced() {
             wait("the page", LONG, || version(host).and_then(|v| that(v == wanted, v)));
         }
     };
-    let _ = m("service create -d --name ws --replicas 3 --update-monitor 1s -p published=81,target=8000,mode=host ws:1.0").ok();
+    // A port is free when the old task has stopped: that takes longer than a task is watched, and is no failure.
+    let _ =
+        m("service create -d --name ws --replicas 3 --update-monitor 50ms -p published=81,target=8000,mode=host ws:1.0").ok();
     bed.await_running("manager", "ws", 3, LONG);
     everywhere("1.0");
     // Stop-first: each host's port is given on.

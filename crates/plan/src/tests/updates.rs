@@ -203,3 +203,60 @@ fn an_update_does_not_replace_what_waits_for_its_delay() {
         assert!(rejected >= 10, "{rejected} in a minute");
     }
 }
+
+/// A port of the host, or a share of the node, is free once the task before has stopped, and that may take longer than the monitor
+/// period: the new one has not failed by waiting for it.
+#[test]
+fn a_task_that_waits_for_the_one_before_it_to_stop_is_no_failure() {
+    let mut w = World::new(1);
+    w.service(1, |s| s.endpoint.ports = vec![PortConfig { mode: PublishMode::Host, ..port(81) }]);
+    w.settle();
+    let old = w.running()[0].clone();
+    w.update(|s| s.task.container.image = "two".into());
+    while w.plan() > 0 {}
+    let waits = w.store.unplaced().next().and_then(|t| t.status.err.clone());
+    assert_eq!(waits.as_deref(), Some("no suitable node (host-mode port already in use on 1 node)"));
+    w.now = w.now.after(Duration::from_secs(9));
+    w.plan();
+    w.report(&old, TaskState::Shutdown);
+    while w.plan() > 0 {}
+    assert_eq!(w.update_state(), Some(UpdateState::Updating));
+    w.pass(60);
+    assert_eq!((w.running()[0].revision, w.update_state()), (2, Some(UpdateState::Completed)));
+
+    // Once it waits for nobody, it has the monitor period to find a node.
+    let old = w.running()[0].clone();
+    w.update(|s| s.task.placement.constraints = vec!["node.hostname==nowhere".into()]);
+    while w.plan() > 0 {}
+    w.now = w.now.after(Duration::from_secs(9));
+    w.plan();
+    w.report(&old, TaskState::Shutdown);
+    w.pass(4);
+    assert_eq!(w.update_state(), Some(UpdateState::Updating));
+    w.pass(2);
+    assert_eq!(w.update_state(), Some(UpdateState::Paused));
+}
+
+/// Those that find no node are fewer than may fail: the others have their turn.
+#[test]
+fn an_update_goes_past_places_whose_new_task_finds_no_node() {
+    for action in [FailureAction::Pause, FailureAction::Continue] {
+        let mut w = World::new(2);
+        let config = UpdateConfig {
+            order: UpdateOrder::StartFirst,
+            failure_action: action,
+            max_failure_ratio: 0.5,
+            ..UpdateConfig::default()
+        };
+        w.service(4, |s| s.update = Some(config));
+        w.settle();
+        w.update(|s| s.task.placement.constraints = vec!["node.hostname==nowhere".into()]);
+        w.pass(60);
+        let begun: BTreeSet<_> = w.store.tasks().filter(|t| t.revision == 2).map(|t| t.slot_key()).collect();
+        match action {
+            FailureAction::Pause => assert_eq!((begun.len(), w.update_state()), (3, Some(UpdateState::Paused))),
+            _ => assert_eq!(begun.len(), 4),
+        }
+        assert_eq!(w.running().len(), 4, "nothing is taken away");
+    }
+}
