@@ -21,6 +21,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a stalled leader looks for another one before it looks again.
 const HAND_OVER: Duration = Duration::from_secs(3);
 
+/// A member whose disk stalls hands leadership over once in this time (`swarm-semantics` 3.1): where the disks of all stall, as those
+/// of virtual machines on one host do, it would go round with each look, and no leader would last until they recover.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// Whether the disk takes what is written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Health {
@@ -53,6 +57,7 @@ impl Monitor {
     pub(crate) async fn run(self, mut alive: watch::Receiver<()>) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next = Instant::now();
         loop {
             tokio::select! {
                 biased;
@@ -67,13 +72,16 @@ impl Monitor {
             }
             self.bound().await;
             let stalled = *self.health.borrow() != Health::Ok;
-            if stalled && self.leadership.borrow().is_leader {
+            if stalled && self.leadership.borrow().is_leader && Instant::now() >= next {
                 // The others can go on without this disk.
                 let over = handover::to_best(&self.raft, &self.config, &self.leadership, HAND_OVER);
                 tokio::select! {
                     biased;
                     _ = alive.changed() => return,
-                    led = over => tracing::warn!(led, "raft: leadership handed over because of the disk"),
+                    led = over => {
+                        next = Instant::now() + if led { AGAIN } else { HAND_OVER };
+                        tracing::warn!(led, "raft: leadership handed over because of the disk");
+                    }
                 }
             }
         }

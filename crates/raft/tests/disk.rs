@@ -115,6 +115,25 @@ fn a_leader_whose_disk_is_very_slow_is_replaced() {
 }
 
 #[test]
+fn leadership_does_not_go_round_where_all_disks_stall() {
+    simulated(13, async {
+        let mut g = Group::new(13).await;
+        g.write(5).await;
+        let term = |g: &Group| g.all.iter().map(|(r, _)| r.leadership().borrow().term).max().unwrap();
+        let before = term(&g);
+        g.disks.iter().for_each(|d| d.slow(Duration::from_millis(1500)));
+        g.write(1).await;
+        g.disks.iter().for_each(|d| d.slow(Duration::ZERO));
+        let mut health = g.all[0].0.health();
+        health.wait_for(|h| *h == Health::Ok).await.unwrap();
+        let changes = term(&g) - before;
+        assert!(changes < 10, "{changes} changes of the leader");
+        g.write(20).await;
+        g.all_agree().await;
+    });
+}
+
+#[test]
 fn a_follower_whose_disk_is_full_lags_and_catches_up() {
     simulated(3, async {
         let mut g = Group::new(3).await;
