@@ -313,6 +313,20 @@ fn validate(request: &CreateContainer) -> Result<()> {
     if request.config.hostname.len() > 63 {
         return Err(invalid(format!("invalid hostname: {}: longer than 63 characters", request.config.hostname)));
     }
+    if !request.config.stop_signal.is_empty() {
+        // One that nothing knows would keep the container from ever being stopped.
+        super::stop::signal_number(&request.config.stop_signal)?;
+    }
+    for mount in &host.mounts {
+        let wrong = match mount.kind {
+            MountKind::Bind if !mount.source.starts_with('/') => {
+                format!("\"bind\": invalid mount path: '{}' mount path must be absolute", mount.source)
+            }
+            MountKind::Tmpfs if !mount.source.is_empty() => "\"tmpfs\": field Source must not be specified".to_owned(),
+            _ => continue,
+        };
+        return Err(invalid(format!("invalid mount config for type {wrong}")));
+    }
     for target in host.mounts.iter().map(|m| &m.target).chain(host.tmpfs.keys()).chain(&request.config.volumes) {
         if !target.starts_with('/') || target == "/" {
             return Err(invalid(format!("invalid mount config: invalid mount path: '{target}' mount path must be absolute")));
@@ -362,6 +376,8 @@ fn split_bind(bind: &str) -> Result<(String, String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use skep_types::spec::Mount;
+
     use super::*;
 
     #[test]
@@ -379,6 +395,39 @@ mod tests {
         assert_eq!(own.cmd, Vec::<String>::new());
         let args = merge(ContainerConfig { cmd: vec!["x".to_owned()], ..Default::default() }, &image);
         assert_eq!((args.entrypoint, args.cmd), (Some(vec!["/entry".to_owned()]), vec!["x".to_owned()]));
+    }
+
+    #[test]
+    fn what_no_container_can_have_is_refused() {
+        let request = |change: &dyn Fn(&mut CreateContainer)| {
+            let mut r = CreateContainer::default();
+            r.config.image = "one".to_owned();
+            change(&mut r);
+            validate(&r).map_err(|e| e.message)
+        };
+        assert_eq!(request(&|r| r.config.stop_signal = "INT".to_owned()), Ok(()));
+        assert_eq!(request(&|r| r.config.stop_signal = "FOO".to_owned()), Err("invalid signal: FOO".to_owned()));
+        let mount = |kind, source: &str| {
+            let mount = Mount {
+                kind,
+                source: source.to_owned(),
+                target: "/x".to_owned(),
+                read_only: false,
+                volume_labels: Default::default(),
+                volume_driver: None,
+                volume_options: Default::default(),
+                no_copy: false,
+                tmpfs_size: 0,
+                tmpfs_mode: 0,
+            };
+            request(&|r| r.host.mounts = vec![mount.clone()])
+        };
+        assert_eq!(mount(MountKind::Bind, "/a"), Ok(()));
+        assert_eq!(mount(MountKind::Volume, "a"), Ok(()));
+        let wrong = mount(MountKind::Bind, "a").expect_err("a relative path");
+        assert_eq!(wrong, "invalid mount config for type \"bind\": invalid mount path: 'a' mount path must be absolute");
+        let wrong = mount(MountKind::Tmpfs, "a").expect_err("nothing to mount from");
+        assert_eq!(wrong, "invalid mount config for type \"tmpfs\": field Source must not be specified");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::shim::{Request, Response};
 
 /// Seconds between the stop signal and SIGKILL unless the container says otherwise.
 const DEFAULT_STOP_TIMEOUT: i64 = 10;
+/// The signal that asks a program to end.
+const SIGTERM: i32 = 15;
 /// How long a killed container may take to be gone before the call fails.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 
@@ -44,6 +46,12 @@ pub(crate) fn signal_number(text: &str) -> Result<i32> {
     fixed.or_else(realtime).filter(|n| (1..=64).contains(n)).ok_or_else(|| invalid(format!("invalid signal: {text}")))
 }
 
+/// The signal that stops a container which names this one. An image may name one that there is not; its containers are stopped as
+/// any other.
+fn own_signal(text: &str) -> i32 {
+    signal_number(text).unwrap_or(SIGTERM)
+}
+
 impl Engine {
     /// Stops a container: its stop signal, then SIGKILL after `timeout` seconds (negative waits for ever).
     ///
@@ -69,8 +77,10 @@ impl Engine {
         }
         container.update(false, |r| r.stopped_by_user = true)?;
         let config = &info.config;
-        let wanted = signal.unwrap_or(if config.stop_signal.is_empty() { "SIGTERM" } else { &config.stop_signal });
-        let number = signal_number(wanted)?;
+        let number = match signal {
+            Some(wanted) => signal_number(wanted)?,
+            None => own_signal(&config.stop_signal),
+        };
         let seconds = timeout.or(config.stop_timeout).unwrap_or(DEFAULT_STOP_TIMEOUT);
         let end = container.wait(WaitFor::NotRunning);
         self.signal(&container, number).await?;
@@ -160,6 +170,8 @@ mod tests {
         }
         for text in ["", "0", "65", "FOO", "RTMIN-1", "RTMIN+", "-1"] {
             assert!(signal_number(text).is_err(), "{text}");
+            assert_eq!(own_signal(text), SIGTERM, "{text}");
         }
+        assert_eq!(own_signal("SIGINT"), 2);
     }
 }
