@@ -49,6 +49,18 @@ impl Filters {
         })
     }
 
+    /// Every value of a key is, in whatever case, one of the `known` words.
+    ///
+    /// # Errors
+    /// 400 with the reference's text.
+    pub(crate) fn check(&self, key: &str, known: &[&str]) -> Handled<()> {
+        let is_known = |v: &&str| v.is_empty() || known.iter().any(|k| k.eq_ignore_ascii_case(v));
+        match self.values(key).find(|v| !is_known(v)) {
+            Some(other) => Err(Failure::invalid(format!("Invalid {key} filter: '{other}'"))),
+            None => Ok(()),
+        }
+    }
+
     /// A switch such as `dangling=true`.
     pub(crate) fn flag(&self, key: &str) -> Option<bool> {
         self.values(key).next().map(|v| matches!(v, "1" | "true" | "True" | "TRUE"))
@@ -67,5 +79,8 @@ mod tests {
         assert!(a.any("name", |v| v == "b") && a.any("other", |_| false));
         assert!(Filters::parse(Some(r#"{"x":["y"]}"#), &["name"]).is_err());
         assert!(Filters::parse(Some("nonsense"), &["name"]).is_err());
+        let f = Filters::parse(Some(r#"{"role":["Manager"],"state":["nope"]}"#), &["role", "state"]).expect("both are known");
+        assert!(f.check("role", &["manager", "worker"]).is_ok() && f.check("other", &[]).is_ok());
+        assert_eq!(f.check("state", &["running"]).expect_err("no such state").0.message, "Invalid state filter: 'nope'");
     }
 }

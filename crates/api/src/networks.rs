@@ -183,7 +183,12 @@ pub(crate) async fn inspect(State(app): State<App>, Path(target): Path<String>, 
     {
         return Ok(Json(swarm(&found, &containers)).into_response());
     }
-    Err(Failure::new(Code::NotFound, format!("network {target} not found")))
+    // Clients that make a service show this; Docker's swarms have a network for each of these.
+    let why = match target.as_str() {
+        "host" | "bridge" if scope == "swarm" => ": a service on each host's own network is not built yet in Skep",
+        _ => "",
+    };
+    Err(Failure::new(Code::NotFound, format!("network {target} not found{why}")))
 }
 
 /// What of a network's addresses is asked for: one subnet of each family.

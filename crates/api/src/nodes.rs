@@ -80,13 +80,15 @@ pub(crate) struct ListQuery {
 
 pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Handled {
     let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
+    filters.check("role", &["manager", "worker"])?;
+    filters.check("membership", &["accepted", "pending"])?;
     let nodes = fetch(&app, ControlRequest::ListNodes).await?;
     let wanted = |v: &&NodeView| {
         let n = &v.node;
         filters.any("id", |f| n.id.to_string().starts_with(f))
             && filters.any("name", |f| n.description.hostname.starts_with(f))
-            && filters.any("role", |f| n.role.as_str() == f)
-            && filters.any("membership", |f| f == "accepted")
+            && filters.any("role", |f| n.role.as_str().eq_ignore_ascii_case(f))
+            && filters.any("membership", |f| f.eq_ignore_ascii_case("accepted"))
             && filters.labels("label", &n.description.engine_labels)
             && filters.labels("node.label", &n.spec.labels)
     };

@@ -188,6 +188,9 @@ async fn read(app: &App, body: Fields) -> Handled<ServiceSpec> {
                     n.spec.name
                 ))),
                 Some(n) => Ok(n.id),
+                None if matches!(name, "host" | "bridge") => {
+                    Err(Failure::unbuilt(format!("a service on each host's own network {name}")))
+                }
                 None if local.iter().any(|n| n.name == name || n.id == name) => Err(Failure::new(
                     Code::PermissionDenied,
                     format!(

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_types::control::{Code, ControlRequest, ControlResponse, TaskView};
-use skep_types::object::{Network, Service};
+use skep_types::object::{Network, Service, TaskState};
 use skep_types::{NetworkId, NodeId, ServiceId};
 
 use crate::App;
@@ -21,6 +21,24 @@ use crate::services::all_tasks;
 use crate::spec_write;
 
 const FILTERS: [&str; 8] = ["desired-state", "id", "label", "name", "node", "service", "_up-to-date", "runtime"];
+
+/// What can be wanted of a task, as far as a filter may name it.
+const STATES: [TaskState; 14] = [
+    TaskState::New,
+    TaskState::Pending,
+    TaskState::Assigned,
+    TaskState::Accepted,
+    TaskState::Preparing,
+    TaskState::Ready,
+    TaskState::Starting,
+    TaskState::Running,
+    TaskState::Complete,
+    TaskState::Shutdown,
+    TaskState::Failed,
+    TaskState::Rejected,
+    TaskState::Remove,
+    TaskState::Orphaned,
+];
 
 fn shown(view: &TaskView, networks: &BTreeMap<NetworkId, Arc<Network>>) -> Value {
     let t = &view.task;
@@ -107,6 +125,7 @@ pub(crate) struct ListQuery {
 
 pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Handled {
     let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
+    filters.check("desired-state", &STATES.map(TaskState::as_str))?;
     let tasks = all_tasks(&app).await?;
     let (networks, services) = (networks(&app).await?, services(&app).await?);
     let (of_services, on_nodes) = (named_services(&app, &filters).await?, named_nodes(&app, &filters).await?);
@@ -117,7 +136,7 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
         filters.any("id", |f| t.id.to_string().starts_with(f))
             && (of_services.is_empty() || of_services.contains(&t.service))
             && filters.any("name", |f| t.container_name().starts_with(f))
-            && filters.any("desired-state", |f| t.desired.as_str() == f)
+            && filters.any("desired-state", |f| t.desired.as_str().eq_ignore_ascii_case(f))
             && filters.any("runtime", |f| f == "container")
             && filters.labels("label", services.get(&t.service).map_or(&none, |s| &s.spec.labels))
             && (on_nodes.is_empty() || t.node.is_some_and(|n| on_nodes.contains(&n)))

@@ -27,8 +27,8 @@ pub enum Exhausted {
     Vnis,
     /// No port is free to be published.
     Ports,
-    /// The network has no free address.
-    Addresses(NetworkId),
+    /// The network, told by its name and subnet, has no free address.
+    Addresses(String),
 }
 
 impl std::fmt::Display for Exhausted {
@@ -110,13 +110,17 @@ pub fn vni(store: &Store) -> Result<u32, Exhausted> {
     (FIRST_VNI..1 << 24).find(|v| store.vni_owner(*v).is_none()).ok_or(Exhausted::Vnis)
 }
 
+fn no_address(n: &Network) -> Exhausted {
+    Exhausted::Addresses(format!("{} ({})", n.spec.name, n.subnet))
+}
+
 /// The lowest free address of a network, gateway and the network's own two addresses excluded.
 ///
 /// # Errors
 /// [`Exhausted::Addresses`].
 pub fn address(store: &Store, n: &Network) -> Result<Ipv4Net, Exhausted> {
     let found = store.free_address(n, 0).and_then(|i| n.subnet.nth(i));
-    found.map(|a| Ipv4Net::new(a, n.subnet.prefix)).ok_or(Exhausted::Addresses(n.id))
+    found.map(|a| Ipv4Net::new(a, n.subnet.prefix)).ok_or_else(|| no_address(n))
 }
 
 /// The networks that tasks of a service are attached to: ingress first if it publishes ports there.
@@ -171,7 +175,7 @@ pub(crate) fn task(d: &mut Draft<'_>, ingress: bool, spec: &TaskSpec, t: &mut Ta
     let mut out = Vec::new();
     for id in ingress.into_iter().chain(spec.networks.iter().map(|n| n.target)) {
         if let Some(n) = d.work.network(id).cloned() {
-            out.push(Attachment { network: id, addr: d.address(&n).ok_or(Exhausted::Addresses(id))? });
+            out.push(Attachment { network: id, addr: d.address(&n).ok_or_else(|| no_address(&n))? });
         }
     }
     t.networks = out;

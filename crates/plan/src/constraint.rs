@@ -27,11 +27,12 @@ impl Constraint {
         let Some((at, equal)) = split else { return Err("constraint expected one operator from ==, !=".into()) };
         let (key, value) = (text[..at].trim(), text[at + 2..].trim());
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let first = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if key.is_empty() || !key.starts_with(first) || !key.chars().all(|c| plain(c) || c == '/') {
+        let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+        if key.len() < 2 || !key.starts_with(first) || !key.chars().all(|c| plain(c) || c == '/') {
             return Err(format!("key '{key}' is invalid"));
         }
-        let allowed = |c: char| plain(c) || ":,()*+@%^?~!#$&|[]{}<>;'\"\\/ ".contains(c);
+        // Not what is, or may come to be, an operator: `key==!value` was meant otherwise.
+        let allowed = |c: char| plain(c) || c.is_ascii_whitespace() || ":*()?+[]\\^$|/".contains(c);
         if value.is_empty() || !value.chars().all(allowed) {
             return Err(format!("value '{value}' is invalid"));
         }

@@ -30,11 +30,9 @@ pub(crate) fn run(d: &mut Draft<'_>, service: &Service) {
 pub(crate) fn one(d: &mut Draft<'_>, service: &Service, id: NodeId) {
     let key = SlotKey::node(id);
     let node = d.work.node(id).cloned();
-    let may_stay = node.as_ref().is_some_and(|n| {
-        n.state != NodeState::Down
-            && n.spec.availability != Availability::Drain
-            && fits_all(&service.spec.task.placement.constraints, n)
-    });
+    let unfit = node.as_ref().is_some_and(|n| !fits_all(&service.spec.task.placement.constraints, n));
+    let may_stay =
+        !unfit && node.as_ref().is_some_and(|n| n.state != NodeState::Down && n.spec.availability != Availability::Drain);
     let takes_tasks = node.as_ref().is_some_and(|n| n.takes_tasks());
     job::end_older(d, service, key);
     if !service.spec.mode.is_job() {
@@ -53,7 +51,10 @@ pub(crate) fn one(d: &mut Draft<'_>, service: &Service, id: NodeId) {
             if service.spec.mode.is_job() && t.status.state == TaskState::Complete {
                 continue;
             }
-            d.edit(t.id, |t| t.desired = TaskState::Shutdown);
+            d.edit(t.id, |t| {
+                t.desired = TaskState::Shutdown;
+                t.given_up = unfit.then(|| restart::UNFIT.to_owned());
+            });
         }
     } else {
         restart::replace_dead(d, service, &s);

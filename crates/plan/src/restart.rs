@@ -18,6 +18,9 @@ const STOP_WAIT: Duration = Duration::from_secs(60);
 /// What a growing delay grows from at least: zero would stay zero.
 const LEAST_GROWING: Duration = Duration::from_secs(1);
 
+/// What is told of a task that its node's labels, or its service's constraints, have turned away.
+pub(crate) const UNFIT: &str = "assigned node no longer meets constraints";
+
 /// Whether a task that ended may be replaced under a policy, its history aside.
 #[must_use]
 pub fn should_restart(p: &RestartPolicy, state: TaskState) -> bool {
@@ -71,7 +74,7 @@ fn loss(d: &Draft<'_>, service: &Service, t: &Task) -> Option<(Option<&'static s
     let spec = d.work.revision(t.service, t.revision)?;
     let constraints = &spec.placement.constraints;
     if !constraints.is_empty() && !fits_all(constraints, node) {
-        return Some((Some("assigned node no longer meets constraints"), true));
+        return Some((Some(UNFIT), true));
     }
     let (r, has, load) = (&spec.resources, &node.description, d.work.load(node.id));
     let short =

@@ -1,7 +1,7 @@
 //! `why`: what a service or task waits for, in plain words, with the last errors. What it says is a pure function of what the API
 //! tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -102,6 +102,29 @@ fn errors(tasks: &[Value], names: &Names) -> Vec<String> {
     counted.iter().take(MAX_ERRORS).map(say).collect()
 }
 
+/// Tasks that ended and are not started again, of places where nothing else is meant to run, and why: by name.
+fn over(service: &Value, tasks: &[Value], nodes: &[Value], names: &Names) -> Option<(Vec<String>, String)> {
+    if ["ReplicatedJob", "GlobalJob"].iter().any(|job| service["Spec"]["Mode"].get(job).is_some()) {
+        return None;
+    }
+    let place = |t: &Value| (t["Slot"].as_u64().unwrap_or(0), name(t, names));
+    let goes_on = |t: &&Value| wanted(t) || text(t, "/DesiredState") == "ready";
+    let live: BTreeSet<_> = tasks.iter().filter(goes_on).map(place).collect();
+    // What belongs to a node that takes no tasks is not started there whatever the policy.
+    let takes = |n: &&Value| text(n, "/Status/State") == "ready" && text(n, "/Spec/Availability") == "active";
+    let open: BTreeSet<&str> = nodes.iter().filter(takes).map(|n| text(n, "/ID")).collect();
+    let may_run = |t: &Value| t["Slot"].as_u64().unwrap_or(0) > 0 || open.contains(text(t, "/NodeID"));
+    let ended = |t: &&Value| matches!(text(t, "/Status/State"), "complete" | "failed" | "rejected") && may_run(t);
+    let places: BTreeSet<_> = tasks.iter().filter(ended).map(place).filter(|p| !live.contains(p)).collect();
+    let policy = &service["Spec"]["TaskTemplate"]["RestartPolicy"];
+    let most = match policy["MaxAttempts"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(n) => format!(", {n} times at most"),
+    };
+    let condition = Some(text(policy, "/Condition")).filter(|c| !c.is_empty()).unwrap_or("any");
+    (!places.is_empty()).then(|| (places.into_iter().map(|(_, name)| name).collect(), format!("{condition}{most}")))
+}
+
 /// What is to be said of a service.
 fn of_service(service: &Value, tasks: &[Value], nodes: &[Value], names: &Names) -> String {
     let who = text(service, "/Spec/Name");
@@ -131,7 +154,11 @@ fn of_service(service: &Value, tasks: &[Value], nodes: &[Value], names: &Names) 
     if !again.is_empty() {
         out.push(format!("  {}: tried again when the restart's delay is over", again.join(", ")));
     }
-    match all.saturating_sub(meant.len() + again.len()) {
+    let (over, policy) = over(service, tasks, nodes, names).unwrap_or_default();
+    if !over.is_empty() {
+        out.push(format!("  {}: ended, and not started again by the restart policy ({policy})", over.join(", ")));
+    }
+    match all.saturating_sub(meant.len() + again.len() + over.len()) {
         0 => {}
         1 => out.push("  1 more task is to be made".to_owned()),
         more => out.push(format!("  {more} more tasks are to be made")),
@@ -246,6 +273,22 @@ mod tests {
             &Names::default(),
         );
         assert_eq!(calm, "web waits for nothing: its task runs.\n");
+    }
+
+    #[test]
+    fn what_is_not_started_again_is_not_waited_for() {
+        let mut service = json!({"Spec": {"Name": "web", "Mode": {"Replicated": {"Replicas": 3}}}});
+        service["Spec"]["TaskTemplate"]["RestartPolicy"] = json!({"Condition": "on-failure", "MaxAttempts": 2});
+        let tasks = [
+            task(1, "shutdown", "failed", "task: non-zero exit (1)"),
+            task(1, "shutdown", "failed", "task: non-zero exit (1)"),
+            task(2, "running", "running", ""),
+            task(2, "shutdown", "failed", "task: non-zero exit (1)"),
+        ];
+        let said = of_service(&service, &tasks, &[], &Names::default());
+        let told = "web: 1 of 3 tasks run.\n  s.1: ended, and not started again by the restart policy (on-failure, 2 times at most)\n  \
+                    1 more task is to be made\n";
+        assert!(said.starts_with(told), "{said}");
     }
 
     #[test]

@@ -143,6 +143,10 @@ fn lists_and_their_filters() {
     }
     assert_eq!(m(&format!("service ls -q --filter id={short}")).ok(), short);
     m("service ls --filter colour=red").fails("invalid filter 'colour'");
+    m("service ps --filter desired-state=nope web2").fails("Invalid desired-state filter: 'nope'");
+    m("node ls --filter role=boss").fails("Invalid role filter: 'boss'");
+    m("node ls --filter membership=none").fails("Invalid membership filter: 'none'");
+    assert_eq!(m("node ls -q --filter role=Manager").ok().lines().count(), 1);
 
     // A task that was killed stays below its successor, with what it died of.
     let w1 = bed.node_id("worker1");

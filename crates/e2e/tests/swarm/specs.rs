@@ -163,8 +163,14 @@ fn wrong() -> Vec<Case> {
         (
             "TaskTemplate.Networks",
             json!([{"Target": "bridge"}]),
+            501,
+            "a service on each host's own network bridge is not built yet in Skep",
+        ),
+        (
+            "TaskTemplate.Networks",
+            json!([{"Target": "none"}]),
             403,
-            "The network bridge cannot be used with services. Only networks scoped to the swarm can be used, such as those created with the overlay driver.",
+            "The network none cannot be used with services. Only networks scoped to the swarm can be used, such as those created with the overlay driver.",
         ),
         (
             "TaskTemplate.Networks",

@@ -76,6 +76,8 @@ fn a_global_service_has_a_task_on_each_node_that_fits() {
     w.node(2, |n| drop(n.spec.labels.insert("disk".into(), "ssd".into())));
     w.settle();
     assert_eq!(w.nodes_running(), [2]);
+    let gone = w.store.tasks_of_node(NodeId(3)).max_by_key(|t| t.meta.created_at).unwrap();
+    assert_eq!(gone.given_up.as_deref(), Some("assigned node no longer meets constraints"));
 }
 
 #[test]

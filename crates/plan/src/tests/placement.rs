@@ -85,6 +85,7 @@ fn constraints_know_every_field() {
         ("node.labels.none!=x", true),
         ("engine.labels.rack==r1", true),
         ("engine.labels.rack!=r2", true),
+        ("node.labels.Zone==(a|b)*", false),
         ("something.else==x", false),
         ("something.else!=x", false),
     ] {

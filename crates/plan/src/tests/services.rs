@@ -147,6 +147,11 @@ fn subnets_and_constraints() {
         ("node.role=manager", "constraint expected one operator from ==, !="),
         ("node..role ü==x", "key 'node..role ü' is invalid"),
         ("node.role==", "value '' is invalid"),
+        ("node.hostname==!host1", "value '!host1' is invalid"),
+        ("node.labels.a==b==c", "value 'b==c' is invalid"),
+        ("node.labels.a!=<b", "value '<b' is invalid"),
+        ("1a==x", "key '1a' is invalid"),
+        ("a==x", "key 'a' is invalid"),
     ] {
         assert_eq!(constraint::Constraint::parse(text).unwrap_err(), err);
     }
@@ -209,4 +214,20 @@ fn what_a_node_rejects_is_tried_again_once_in_each_delay() {
         let fresh = w.store.tasks().any(|t| !t.status.state.is_terminal() && t.revision == revision);
         assert!(fresh, "{mode:?}");
     }
+}
+
+#[test]
+fn a_network_that_is_full_is_told_by_its_name() {
+    let mut w = World::new(1);
+    let spec = NetworkSpec { name: "tiny".into(), ..NetworkSpec::default() };
+    let (subnet, gateway) = (net("10.9.0.0/30"), "10.9.0.1".parse().unwrap());
+    let tiny = Network { id: NetworkId(9), meta: Meta::default(), spec, subnet, gateway, vni: 5000, v6: None };
+    w.write(vec![Op::PutNetwork(Box::new(tiny))]);
+    w.service(2, |s| {
+        s.endpoint.mode = EndpointMode::Dnsrr;
+        s.task.networks = vec![NetworkAttachmentSpec { target: NetworkId(9), aliases: vec![] }];
+    });
+    w.settle();
+    let waits: Vec<_> = w.store.unplaced().filter_map(|t| t.status.err.clone()).collect();
+    assert_eq!(waits, ["could not find an available IP while allocating an address on network tiny (10.9.0.0/30)"]);
 }
