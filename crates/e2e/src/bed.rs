@@ -369,9 +369,17 @@ impl Bed {
 
     /// Stops a daemon in its tracks, or lets it go on.
     pub fn pause_daemon(&self, host: &str, paused: bool) {
+        self.signal_daemon(host, if paused { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT });
+    }
+
+    /// Sends a daemon SIGHUP.
+    pub fn hang_up(&self, host: &str) {
+        self.signal_daemon(host, rustix::process::Signal::HUP);
+    }
+
+    fn signal_daemon(&self, host: &str, signal: rustix::process::Signal) {
         let pid = self.host(host).daemon(&self.playground.place).and_then(rustix::process::Pid::from_raw);
-        let signal = if paused { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
-        // One that is gone meanwhile needs neither.
+        // One that is gone meanwhile needs none.
         let _ = pid.map(|p| rustix::process::kill_process(p, signal));
     }
 

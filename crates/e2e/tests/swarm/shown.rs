@@ -189,4 +189,10 @@ fn lists_and_their_filters() {
     let all = m("node ps --no-trunc worker1").ok();
     assert!(all.contains(&format!("all.{w1}")) && all.contains(" \\_ web2."), "{all}");
     m("node ps nobody").fails("node nobody not found");
+
+    // What a unit made for dockerd sends to have the configuration read anew ends nothing.
+    let before = bed.running("manager", "web2");
+    bed.hang_up("manager");
+    wait("a word about it", LONG, || that(bed.log("manager").contains("SIGHUP"), bed.log("manager")));
+    assert_eq!(bed.running("manager", "web2"), before);
 }

@@ -151,6 +151,7 @@ async fn run(config: Config) -> Result<(), AnyError> {
     // Installed first, so that a signal during the start ends it cleanly.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let _lock = lock(&config.data_root)?;
     std::fs::create_dir_all(&config.exec_root).map_err(|e| format!("make {}: {e}", config.exec_root.display()))?;
     if let Some(path) = &config.pidfile {
@@ -207,9 +208,17 @@ async fn run(config: Config) -> Result<(), AnyError> {
             skep_linux::memory::trim();
         }
     });
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: the daemon ends, its containers go on"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: the daemon ends, its containers go on"),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: the daemon ends, its containers go on"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: the daemon ends, its containers go on"),
+            _ = hangup.recv() => {
+                // Units made for dockerd send it when they are reloaded.
+                tracing::warn!("SIGHUP: daemon.json is read at the start only: restart the daemon, its containers go on");
+                continue;
+            }
+        }
+        break;
     }
     cluster.stop().await;
     for path in config.hosts.iter().chain(&config.pidfile) {
