@@ -14,7 +14,7 @@ use crate::slot::{Slot, slot};
 use crate::{drain, has_stopped, is_lost};
 
 /// A replacement waits at most this long for the task before it to stop.
-const STOP_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const STOP_WAIT: Duration = Duration::from_secs(60);
 /// What a growing delay grows from at least: zero would stay zero.
 const LEAST_GROWING: Duration = Duration::from_secs(1);
 

@@ -18,7 +18,7 @@ use crate::constraint::{Constraint, fits_all};
 use crate::create::{Place, create};
 use crate::draft::Draft;
 use crate::slot::{Slot, has_had_its_turn, slot, slots};
-use crate::{allocate, reaper, restart};
+use crate::{allocate, has_stopped, reaper, restart};
 
 /// Tasks that do not run yet come after all times.
 pub(crate) const NOT_YET: Time = Time(i64::MAX);
@@ -66,6 +66,8 @@ pub(crate) fn run(d: &mut Draft<'_>, id: ServiceId, whole: bool) {
         deadline: options::deadline(&service.spec.labels),
         rollback,
     };
+    u.adopt(d, &service);
+    u.give_time(d, &service);
     if u.judge(d, &service) {
         return;
     }
@@ -253,10 +255,51 @@ impl Update {
         t.running_since.unwrap_or(t.status.timestamp)
     }
 
+    /// Until when a new task is to find a node, counted from when it was allowed to run.
+    fn placed_by(&self, t: &Task) -> Time {
+        t.not_before.unwrap_or(t.meta.created_at).max(t.meta.created_at).after(self.config.monitor)
+    }
+
+    /// Takes over what an update before this one has begun with start-first and left: it is under way in its place, and judged as
+    /// if it were made now.
+    fn adopt(&self, d: &mut Draft<'_>, s: &Service) {
+        let is_old = |t: &Arc<Task>| t.is_wanted() && t.revision != s.revision;
+        let not_yet = d.work.wanted(s.id, s.revision, NOT_YET..=NOT_YET);
+        let left = not_yet.filter(|t| !self.made(t) && !t.takes_over && !t.status.state.is_terminal());
+        let left = left.filter(|t| d.work.tasks_of_slot(s.id, t.slot_key()).any(is_old));
+        for id in left.map(|t| t.id).collect::<Vec<_>>() {
+            let now = d.now;
+            d.edit(id, |t| {
+                t.update = Some(self.since);
+                if t.desired != TaskState::Ready {
+                    t.not_before = Some(now);
+                }
+            });
+        }
+    }
+
+    /// What of the service still stops may hold the port, or the share of a node, that a new task waits for; with start-first so
+    /// may the old task beside a new one that is on its way. The time of those that wait is counted anew as long as that goes on,
+    /// for twice as long at most as a replacement waits for the task before it.
+    fn give_time(&self, d: &mut Draft<'_>, s: &Service) {
+        let new = self.unsettled(d, s);
+        let on_its_way = |t: &Arc<Task>| t.status.state >= TaskState::Assigned;
+        let frees = self.config.order == UpdateOrder::StartFirst && new.iter().any(on_its_way);
+        if !frees && !d.work.stopping(s.id).any(|t| !has_stopped(&d.work, t)) {
+            return;
+        }
+        let now = d.now;
+        for t in new {
+            let waits = !on_its_way(&t) && t.desired != TaskState::Ready;
+            if waits && self.placed_by(&t) <= now && now < t.meta.created_at.max(self.since).after(2 * restart::STOP_WAIT) {
+                d.edit(t.id, |t| t.not_before = Some(now));
+            }
+        }
+    }
+
     /// Whether a task of the update counts as failed: it ended before it had run for the monitor period, or found no node in
     /// that time.
     fn has_failed(&self, d: &mut Draft<'_>, s: &Service, t: &Task) -> bool {
-        let monitor = self.config.monitor;
         if self.is_overdue(d, s, t) {
             return true;
         }
@@ -265,8 +308,7 @@ impl Update {
                 // It waits for the one before it, whose port or share of the node it may need.
                 return false;
             }
-            // Nor does the time count that it has waited so.
-            let due = t.not_before.unwrap_or(t.meta.created_at).max(t.meta.created_at).after(monitor);
+            let due = self.placed_by(t);
             if t.status.err.is_some() && d.now < due {
                 d.wake(due, s.id, t.slot_key());
             }
@@ -275,7 +317,7 @@ impl Update {
         t.status.state > TaskState::Running
             // On request is no failure, nor is the loss of a node.
             && has_had_its_turn(t)
-            && t.running_since.is_none_or(|at| t.status.timestamp < at.after(monitor))
+            && t.running_since.is_none_or(|at| t.status.timestamp < at.after(self.config.monitor))
     }
 
     /// Whether a new task had the whole deadline to come to run, and does not.

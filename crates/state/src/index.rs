@@ -57,6 +57,8 @@ pub(crate) struct Indexes {
     pub(crate) wanted: Set<(ServiceId, u64, Time, TaskId)>,
     /// Tasks that ended without having been asked to.
     pub(crate) ended: Set<(ServiceId, u64, TaskId)>,
+    /// Tasks with a node that were asked to stop and have not ended.
+    pub(crate) stopping: Set<(ServiceId, TaskId)>,
     /// Tasks that wait for a node, or for their node to be confirmed.
     pub(crate) unplaced: Set<(ServiceId, u64, TaskId)>,
     pub(crate) host_ports: Set<(NodeId, Protocol, u16, TaskId)>,
@@ -101,6 +103,7 @@ impl Indexes {
             by_network: self.by_network.draft(),
             wanted: self.wanted.draft(),
             ended: self.ended.draft(),
+            stopping: self.stopping.draft(),
             unplaced: self.unplaced.draft(),
             host_ports: self.host_ports.draft(),
             spread: self.spread.draft(),
@@ -193,6 +196,7 @@ impl Indexes {
             let state = t.status.state;
             (state.is_terminal() && state != TaskState::Shutdown).then_some((t.service, t.revision, t.id))
         });
+        swap(&mut self.stopping, old, new, |t| (!t.is_wanted() && is_given(t)).then_some((t.service, t.id)));
         swap(&mut self.by_node, old, new, |t| t.node.map(|n| (n, t.service, t.id)));
         self.count_revisions(old, new);
         self.change_ports(old, new);

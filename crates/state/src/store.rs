@@ -227,6 +227,12 @@ impl Store {
         self.index.ended.keys_in(range).filter_map(|(_, _, t)| self.tasks.get(t))
     }
 
+    /// Tasks of a service that were asked to stop and have not ended: they hold ports and shares of their nodes.
+    pub fn stopping(&self, id: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        let range = (id, TaskId(0))..=(id, TaskId(u128::MAX));
+        self.index.stopping.keys_in(range).filter_map(|(_, t)| self.tasks.get(t))
+    }
+
     /// Tasks that wait for a node, or for theirs to be confirmed.
     pub fn unplaced(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.index.unplaced.keys_in(..).filter_map(|(_, _, t)| self.tasks.get(t))

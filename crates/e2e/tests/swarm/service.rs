@@ -174,7 +174,9 @@ fn rolling_updates() {
     let first = bed.await_running("manager", "ws", 3, LONG);
     let _ = m("service update -d --image ws:2.0 ws").ok();
     wait("the update to go on", LONG, || {
-        let state = m("service inspect --format {{.UpdateStatus.State}} ws").ok();
+        // Until it has begun there is no status.
+        let state = m("service inspect --format {{.UpdateStatus.State}} ws").out;
+        let state = state.trim();
         that(state == "updating", state)
     });
     // One at a time: of the old tasks at most one is missing from those that run until the new ones are there.

@@ -260,3 +260,69 @@ fn an_update_goes_past_places_whose_new_task_finds_no_node() {
         assert_eq!(w.running().len(), 4, "nothing is taken away");
     }
 }
+
+/// With start-first it is another place's old task that has the port: it holds it until it has stopped.
+#[test]
+fn a_task_that_waits_for_another_place_to_stop_is_no_failure() {
+    for stops in [true, false] {
+        let mut w = World::new(3);
+        let config = UpdateConfig { order: UpdateOrder::StartFirst, ..UpdateConfig::default() };
+        w.service(2, |s| {
+            s.update = Some(config);
+            s.endpoint.ports = vec![PortConfig { mode: PublishMode::Host, ..port(81) }];
+        });
+        w.settle();
+        w.update(|s| s.task.container.image = "two".into());
+        while w.plan() > 0 {}
+        let first = w.store.tasks().find(|t| t.revision == 2).cloned().unwrap();
+        w.report(&first, TaskState::Running);
+        while w.plan() > 0 {}
+        let old = w.store.tasks_of_slot(S, first.slot_key()).find(|t| t.revision == 1).cloned().unwrap();
+        assert_eq!(old.desired, TaskState::Shutdown);
+        assert_eq!(w.store.unplaced().count(), 1, "the second place waits for the port of the first");
+        let mut pass = |seconds: u64| {
+            for _ in 0..seconds {
+                w.now = w.now.after(Duration::from_secs(1));
+                w.plan();
+            }
+            w.update_state()
+        };
+        assert_eq!(pass(40), Some(UpdateState::Updating));
+        if stops {
+            w.report(&old, TaskState::Shutdown);
+            w.pass(60);
+            assert_eq!((w.running().len(), w.update_state()), (2, Some(UpdateState::Completed)));
+        } else {
+            assert_eq!(pass(90), Some(UpdateState::Paused), "not for ever");
+        }
+    }
+}
+
+/// What an update that is paused has begun is on its way in the next one, and as many others fewer may be.
+#[test]
+fn what_another_update_has_begun_counts_as_under_way() {
+    let mut w = World::new(3);
+    let config = UpdateConfig { order: UpdateOrder::StartFirst, ..UpdateConfig::default() };
+    w.service(3, |s| {
+        s.update = Some(config);
+        s.endpoint.ports = vec![PortConfig { mode: PublishMode::Host, ..port(81) }];
+    });
+    w.settle();
+    w.update(|s| s.task.container.image = "two".into());
+    w.pass(10);
+    assert_eq!(w.update_state(), Some(UpdateState::Paused));
+    w.update(|s| s.mode = ServiceMode::Replicated { replicas: 2 });
+    while w.plan() > 0 {}
+    let under_way =
+        |w: &World| w.store.tasks().filter(|t| t.revision == 2 && t.is_wanted() && t.status.state < TaskState::Running).count();
+    assert_eq!(under_way(&w), 1, "one at a time");
+    let surplus = w.store.tasks().find(|t| t.desired == TaskState::Remove).cloned().unwrap();
+    w.now = w.now.after(Duration::from_secs(9));
+    w.plan();
+    w.report(&surplus, TaskState::Shutdown);
+    while w.plan() > 0 {}
+    assert_eq!((under_way(&w), w.update_state()), (1, Some(UpdateState::Updating)));
+    w.pass(60);
+    assert_eq!((w.running().len(), w.update_state()), (2, Some(UpdateState::Completed)));
+    assert!(w.running().iter().all(|t| t.revision == 2));
+}
