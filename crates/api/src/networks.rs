@@ -11,7 +11,7 @@ use skep_types::control::{Code, ControlRequest, ControlResponse};
 use skep_types::host::LocalNetworkInfo;
 use skep_types::object::Network;
 use skep_types::spec::NetworkSpec;
-use skep_types::{Ipv4Net, Ipv6Net, wireguard};
+use skep_types::{Ipv4Net, Ipv6Net, NetworkId, wireguard};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -183,12 +183,22 @@ pub(crate) async fn inspect(State(app): State<App>, Path(target): Path<String>, 
     {
         return Ok(Json(swarm(&found, &containers)).into_response());
     }
-    // Clients that make a service show this; Docker's swarms have a network for each of these.
-    let why = match target.as_str() {
-        "host" | "bridge" if scope == "swarm" => ": a service on each host's own network is not built yet in Skep",
-        _ => "",
-    };
-    Err(Failure::new(Code::NotFound, format!("network {target} not found{why}")))
+    // Clients ask for the id before they make a service.
+    if scope != "local"
+        && let Some((id, name)) = NetworkId::find_of_each_host(&target).and_then(|id| Some((id, id.of_each_host()?)))
+    {
+        return Ok(Json(of_each_host(id, name)).into_response());
+    }
+    Err(Failure::new(Code::NotFound, format!("network {target} not found")))
+}
+
+/// A network that each host has for itself, as services name it.
+fn of_each_host(id: NetworkId, name: &str) -> Value {
+    json!({
+        "Name": name, "Id": id, "Created": "0001-01-01T00:00:00Z", "Scope": "swarm", "Driver": name, "EnableIPv4": true,
+        "EnableIPv6": false, "IPAM": {"Driver": "default", "Options": null, "Config": []}, "Internal": false, "Attachable": false,
+        "Ingress": false, "ConfigFrom": {"Network": ""}, "ConfigOnly": false, "Containers": {}, "Options": null, "Labels": null,
+    })
 }
 
 /// What of a network's addresses is asked for: one subnet of each family.

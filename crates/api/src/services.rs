@@ -180,6 +180,9 @@ async fn read(app: &App, body: Fields) -> Handled<ServiceSpec> {
         };
         let local = app.engine.networks().await;
         let find = |name: &str| -> Handled<NetworkId> {
+            if let Some(own) = NetworkId::find_of_each_host(name) {
+                return Ok(own);
+            }
             let found = known.iter().find(|n| n.id.to_string() == name).or_else(|| known.iter().find(|n| n.spec.name == name));
             match found {
                 Some(n) if n.spec.ingress => Err(Failure::invalid(format!(
@@ -188,9 +191,6 @@ async fn read(app: &App, body: Fields) -> Handled<ServiceSpec> {
                     n.spec.name
                 ))),
                 Some(n) => Ok(n.id),
-                None if matches!(name, "host" | "bridge") => {
-                    Err(Failure::unbuilt(format!("a service on each host's own network {name}")))
-                }
                 None if local.iter().any(|n| n.name == name || n.id == name) => Err(Failure::new(
                     Code::PermissionDenied,
                     format!(

@@ -126,9 +126,28 @@ impl PartialOrd for TaskId {
     }
 }
 id! {
-    /// A network of swarm scope.
+    /// A network of swarm scope, or one that each host has for itself.
     #[derive(PartialOrd, Ord)]
     NetworkId
+}
+
+impl NetworkId {
+    /// What a service names to be on each host's own network `host`: no object of the swarm, and it has no addresses to give.
+    pub const HOST: Self = Self(0x686f_7374);
+    /// The same for each host's own network `bridge`.
+    pub const BRIDGE: Self = Self(0x0062_7269_6467_65);
+
+    /// The name of such a network.
+    #[must_use]
+    pub fn of_each_host(self) -> Option<&'static str> {
+        [(Self::HOST, "host"), (Self::BRIDGE, "bridge")].into_iter().find_map(|(id, name)| (id == self).then_some(name))
+    }
+
+    /// Such a network by its name or id.
+    #[must_use]
+    pub fn find_of_each_host(target: &str) -> Option<Self> {
+        [Self::HOST, Self::BRIDGE].into_iter().find(|id| id.of_each_host() == Some(target) || id.to_string() == target)
+    }
 }
 id! {
     /// A secret or a config.
@@ -144,6 +163,16 @@ id! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_of_each_host_are_found_by_name_and_by_id() {
+        for name in ["host", "bridge"] {
+            let id = NetworkId::find_of_each_host(name).unwrap();
+            assert_eq!(id.of_each_host(), Some(name));
+            assert_eq!(NetworkId::find_of_each_host(&id.to_string()), Some(id));
+        }
+        assert_eq!((NetworkId::find_of_each_host("none"), NetworkId(1).of_each_host()), (None, None));
+    }
 
     #[test]
     fn ids_survive_a_round_trip_at_the_edges() {

@@ -189,6 +189,26 @@ fn published_ports_have_an_address_a_name_and_a_preference() {
     bed.await_running("manager", "near", 3, LONG);
     tables_of_preference(&bed, 3);
     m("service create --label skep.mesh.prefer=far ws:1.0").fails("the value must be local or any");
+
+    // On the network of their hosts, by both clients.
+    let only = format!("node.hostname=={}", "worker1");
+    let create = ["service", "create", "-d", "--name", "bare", "--network", "host", "--constraint", &only, "ws:1.0"];
+    let _ = bed.skep("manager", &create).ok();
+    wait("the page of a task on its host's own network", LONG, || web::get(&worker, 8000));
+    let _ = m("service create -d --name plain --network bridge ws:1.0").ok();
+    bed.await_running("manager", "plain", 1, LONG);
+    let networks = ["bare", "plain"].map(|name| {
+        let shown =
+            [m(&format!("service inspect --pretty {name}")), bed.skep("manager", &["service", "inspect", "--pretty", name])];
+        shown.map(|s| s.ok().lines().find(|l| l.starts_with("Networks:")).map(|l| l.trim().to_owned()))
+    });
+    let line = |name: &str| Some(format!("Networks: {name}"));
+    assert_eq!(networks, [[line("host"), line("host")], [line("bridge"), line("bridge")]]);
+    let _ = m("service update -d --network-add net --network-rm host bare").ok();
+    wait("it is its host's no more", LONG, || match web::get(&worker, 8000) {
+        Err(_) => Ok(()),
+        Ok(page) => Err(page),
+    });
 }
 
 /// Waits until each host answers by so many of the tasks, its own among them if it has one.

@@ -82,8 +82,9 @@ fn services_that_cannot_be() {
         .fails("EndpointSpec: port published with ingress mode can't be used with dnsrr mode");
     m("service create -d --name not_-good_ ws:1.0").fails("name must be valid as a DNS name component");
     m("service create -d --name b --network nowhere ws:1.0").fails("network nowhere not found");
-    m("service create -d --name b --network bridge ws:1.0")
-        .fails("network bridge not found: a service on each host's own network is not built yet in Skep");
+    m("service create -d --name b --network none ws:1.0").fails("network none not found");
+    m("service create -d --name b --network host -p 80:8000 ws:1.0")
+        .fails("has no ports in the mesh: publish them with mode=host");
     m("service update -d nothing").fails("service nothing not found");
     m("service rm nothing").fails("nothing");
     m("service scale ws=-1").fails("invalid");

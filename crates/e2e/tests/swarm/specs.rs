@@ -162,9 +162,9 @@ fn wrong() -> Vec<Case> {
         ("TaskTemplate.Networks", json!([{"Target": "nowhere"}]), 404, "network nowhere not found"),
         (
             "TaskTemplate.Networks",
-            json!([{"Target": "bridge"}]),
-            501,
-            "a service on each host's own network bridge is not built yet in Skep",
+            json!([{"Target": "host"}, {"Target": "bridge"}]),
+            400,
+            "!a service on each host's own network \"host\" can be on no other network",
         ),
         (
             "TaskTemplate.Networks",

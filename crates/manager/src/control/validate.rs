@@ -51,7 +51,20 @@ pub(crate) fn service(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) 
         update(u)?;
     }
     endpoint(spec)?;
+    let publishes = spec.endpoint.ports.iter().any(|p| p.mode == PublishMode::Ingress);
     for n in &spec.task.networks {
+        if let Some(own) = n.target.of_each_host() {
+            if publishes {
+                let instead = "publish them with mode=host, or on a network of the swarm";
+                return Err(invalid(format!(
+                    "a service on each host's own network \"{own}\" has no ports in the mesh: {instead}"
+                )));
+            }
+            if spec.task.networks.len() > 1 {
+                return Err(invalid(format!("a service on each host's own network \"{own}\" can be on no other network")));
+            }
+            continue;
+        }
         let net = store
             .network(n.target)
             .ok_or_else(|| ControlError::new(Code::NotFound, format!("network {} not found", n.target)))?;
@@ -60,7 +73,6 @@ pub(crate) fn service(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) 
         }
     }
     ports_are_free(store, spec, id)?;
-    let publishes = spec.endpoint.ports.iter().any(|p| p.mode == PublishMode::Ingress);
     if publishes && store.ingress().is_none() {
         let text = "service needs ingress network, but no ingress network is present";
         return Err(rpc(Code::FailedPrecondition, text));

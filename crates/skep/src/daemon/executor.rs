@@ -260,6 +260,7 @@ impl EngineExecutor {
         let seconds = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
         // A task without networks and without published ports lives on the default bridge, as in Docker.
         let lone = networks.is_empty() && ingress_address.is_none();
+        let own = spec.networks.iter().find_map(|n| n.target.of_each_host()).or(lone.then_some("bridge"));
         CreateContainer {
             name: task.container_name(),
             config: ContainerConfig {
@@ -280,7 +281,7 @@ impl EngineExecutor {
             },
             host: HostConfig {
                 mounts: c.mounts.clone(),
-                network_mode: if lone { "bridge".to_owned() } else { String::new() },
+                network_mode: own.unwrap_or_default().to_owned(),
                 ports: host_ports.collect(),
                 memory: spec.resources.limit_memory,
                 nano_cpus: spec.resources.limit_nano_cpus,
