@@ -239,7 +239,14 @@ impl Task {
     /// `service.slot.id` or `service.node.id`, the name of its container.
     #[must_use]
     pub fn container_name(&self) -> String {
-        format!("{}.{}", self.name(), self.id)
+        use std::fmt::Write;
+        // At once as long as it gets: the managers make the names of all tasks of a network at each of its changes.
+        let mut out = String::with_capacity(self.service_name.len() + 2 * 26 + 1);
+        let _ = match self.node {
+            Some(n) if self.pinned => write!(out, "{}.{n}.{}", self.service_name, self.id),
+            _ => write!(out, "{}.{}.{}", self.service_name, self.slot, self.id),
+        };
+        out
     }
 
     /// It is meant to live: to run, or to end by itself.
