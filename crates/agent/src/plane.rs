@@ -251,8 +251,8 @@ impl Plane {
     /// What is to be told to whom, as long as there is no manager to tell it to.
     pub(crate) fn news(&self) -> Option<(Gossip, Vec<(NodeId, Ipv4Addr)>)> {
         let w = self.wanted.borrow();
-        let peers = w.plane.iter().flat_map(|p| &p.peers).map(|p| (p.node, p.addr)).collect();
-        w.alone.then(|| (w.own(), peers))
+        let peers = || w.plane.iter().flat_map(|p| p.peers.iter()).map(|p| (p.node, p.addr)).collect();
+        w.alone.then(|| (w.own(), peers()))
     }
 
     /// Waits until there may be other news.
@@ -279,13 +279,13 @@ impl Plane {
 
     /// Waits for an answer to the managers: the last question whose plane is applied.
     pub(crate) async fn answer(&self) -> u64 {
-        let mut applied = self.applied.clone();
         loop {
             let first = self.questions().front().copied();
             let Some((_, number)) = first else {
                 self.asked.notified().await;
                 continue;
             };
+            let mut applied = self.applied.clone();
             let Ok(done) = applied.wait_for(|a| *a >= number).await.map(|a| *a) else {
                 return std::future::pending().await;
             };
@@ -363,7 +363,7 @@ mod tests {
         let peer = Peer { node: OTHER, addr, ingress_addr, wireguard: None, ipv6: None };
         DataPlane {
             node: Some(NodeId(1)),
-            peers: vec![peer],
+            peers: [peer].into_iter().collect(),
             ingress: Some(View::new(IngressView { vni: 4096, subnet, ports: vec![port], pairing: None })),
             shown: vec![View::new(shown)],
             ..DataPlane::default()

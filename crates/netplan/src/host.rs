@@ -129,7 +129,7 @@ fn add_mesh(facts: &Facts, member: &Member, state: &mut NetnsState) {
     if let Some((pairing, six)) = facts.mesh_pairing().and_then(|p| Some((p, p.six(own)?))) {
         add_ipv6(MESH, Ipv6Net::new(six, pairing.v6.subnet.prefix), state);
     }
-    for peer in &plane.peers {
+    for peer in plane.peers.iter() {
         state.fdb.insert((dev(), Mac::of(peer.ingress_addr)), FdbEntry { dst: peer.addr, bridged: false });
     }
     let versions = if facts.mesh_pairing().is_some() { &[Version::V4, Version::V6][..] } else { &[Version::V4] };

@@ -23,7 +23,8 @@ async fn a_swarm_of_three_lives() {
         "the mesh knows 6 backends",
         all.iter().all(|m| {
             let p = m.host.plane.lock().unwrap();
-            p.peers.len() == 2 && p.ingress.as_ref().is_some_and(|i| i.ports.first().is_some_and(|p| p.backends.len() == 6))
+            p.peers.iter().count() == 2
+                && p.ingress.as_ref().is_some_and(|i| i.ports.first().is_some_and(|p| p.backends.len() == 6))
         })
     );
 

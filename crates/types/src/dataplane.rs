@@ -11,6 +11,7 @@ use crate::attach::Held;
 use crate::digest::Fnv;
 use crate::net::Pairing;
 use crate::object::Network;
+use crate::peers::Peers;
 use crate::spec::Protocol;
 use crate::wireguard::PublicKey;
 use crate::{Ipv4Net, NetworkId, NodeId, TaskId};
@@ -29,7 +30,7 @@ pub struct DataPlane {
     /// UDP port of VXLAN.
     pub data_path_port: u16,
     /// Every other node that is a member, dead or alive.
-    pub peers: Vec<Peer>,
+    pub peers: Peers,
     /// Overlay networks with at least one container on this node.
     pub networks: Vec<View<OverlayView>>,
     /// Ports published on every node.

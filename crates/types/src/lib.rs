@@ -25,6 +25,7 @@ pub mod net;
 pub mod netreport;
 pub mod object;
 pub mod options;
+pub mod peers;
 pub mod reference;
 pub mod secret;
 pub mod session;

@@ -239,7 +239,7 @@ impl World {
             addr: Some(underlay(own)),
             ingress_addr: Some(ingress(own)),
             data_path_port: 4789,
-            peers,
+            peers: peers.into_iter().collect(),
             networks: vec![View::new(open), View::new(encrypted)],
             ingress: Some(View::new(IngressView {
                 vni: 4096,

@@ -160,7 +160,8 @@ fn reach(managers: &[(NodeId, String)]) -> Vec<(NodeId, String, Option<String>)>
 
 fn peers(host: &dyn NetHost, member: &Member) -> Vec<PeerReach> {
     let largest = mesh(host, member);
-    each(&member.plane.peers, |peer| {
+    let others: Vec<_> = member.plane.peers.iter().collect();
+    each(&others, |peer| {
         // A refusal is an answer: it comes from the host itself.
         let silent = match TcpStream::connect_timeout(&(peer.addr, MANAGER_PORT).into(), CONNECT) {
             Ok(_) => None,

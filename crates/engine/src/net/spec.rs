@@ -350,6 +350,7 @@ mod tests {
             "peers": [{"node": "1111111111111111111111111", "addr": "192.0.2.2", "ingress_addr": "10.0.0.3"}], "networks": [],
             "ingress": {"vni": 4096, "subnet": {"addr": "10.0.0.0", "prefix": 24}, "ports": []}}"#;
         let read: DataPlane = serde_json::from_str(plane).expect("readable");
-        assert_eq!((&read.peers[0].ipv6, read.ingress.and_then(|view| view.pairing)), (&None, None));
+        let ipv6: Vec<_> = read.peers.iter().map(|p| &p.ipv6).collect();
+        assert_eq!((ipv6, read.ingress.and_then(|view| view.pairing)), (vec![&None], None));
     }
 }

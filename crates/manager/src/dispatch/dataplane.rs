@@ -9,6 +9,7 @@ use skep_types::dataplane::{
     DataPlane, IngressBackend, IngressPort, IngressView, OverlayEndpoint, OverlayView, Peer, ServiceView, View,
 };
 use skep_types::object::{Network, Node, Service, Task, TaskState};
+use skep_types::peers::Peers;
 use skep_types::spec::{Protocol, PublishMode};
 use skep_types::{NetworkId, NodeId, options};
 
@@ -64,6 +65,8 @@ pub(crate) struct Views {
     networks: BTreeMap<NetworkId, View<OverlayView>>,
     ingress: Option<View<IngressView>>,
     objects: BTreeMap<NetworkId, View<Network>>,
+    /// All nodes.
+    peers: Option<Peers>,
 }
 
 impl Views {
@@ -84,8 +87,8 @@ impl Views {
                 self.ingress = None;
             }
             Change::Network { .. } | Change::Cluster => *self = Self::default(),
-            // Peers are not kept here.
             Change::Node { old, new, .. } => {
+                self.peers = None;
                 let held = |n: &Option<Arc<Node>>| n.iter().flat_map(|n| n.attached.held.clone()).collect::<Vec<_>>();
                 let (old, new) = (held(old), held(new));
                 let differs = old.iter().filter(|h| !new.contains(h)).chain(new.iter().filter(|h| !old.contains(h)));
@@ -110,7 +113,9 @@ impl Views {
     /// The data plane of a node. `store` must be the tables after every change that was noted, and no other.
     pub(crate) fn of_node(&mut self, store: &Store, node: NodeId) -> DataPlane {
         let live = store.tasks_of_node(node).filter(|t| !t.status.state.is_terminal());
-        let mut mine: BTreeSet<NetworkId> = live.flat_map(|t| t.networks.iter().map(|a| a.network)).collect();
+        // Few networks, many tasks on them.
+        let mut mine = BTreeSet::new();
+        mine.extend(live.flat_map(|t| t.networks.iter().map(|a| a.network)));
         let attached = store.node(node).map(|n| n.attached.held.clone()).unwrap_or_default();
         mine.extend(attached.iter().map(|h| h.network));
         let mut networks = Vec::with_capacity(mine.len());
@@ -120,14 +125,7 @@ impl Views {
         if self.ingress.is_none() {
             self.ingress = store.ingress().map(|n| View::new(ingress(store, n)));
         }
-        let peers = store
-            .nodes()
-            .filter(|n| n.id != node)
-            .filter_map(|n| {
-                let (wireguard, ipv6) = (n.description.wireguard, n.description.ipv6.clone());
-                Some(Peer { node: n.id, addr: n.addr?, ingress_addr: n.ingress_addr?, wireguard, ipv6 })
-            })
-            .collect();
+        let peers = self.peers.get_or_insert_with(|| store.nodes().filter_map(|n| peer(n)).collect()).without(node);
         DataPlane {
             node: Some(node),
             addr: store.node(node).and_then(|n| n.addr),
@@ -145,6 +143,16 @@ impl Views {
             attached,
         }
     }
+}
+
+fn peer(n: &Node) -> Option<Peer> {
+    let (wireguard, ipv6) = (n.description.wireguard, n.description.ipv6.clone());
+    Some(Peer { node: n.id, addr: n.addr?, ingress_addr: n.ingress_addr?, wireguard, ipv6 })
+}
+
+/// The first characters of a container's id, by which hosts know it.
+fn short(id: &str) -> String {
+    id.char_indices().nth(12).map_or(id, |(end, _)| &id[..end]).to_owned()
 }
 
 /// The views of all sessions of a manager, at the newest tables.
@@ -182,7 +190,7 @@ fn overlay(store: &Store, n: &Network) -> OverlayView {
     let mut by_service: BTreeMap<_, Vec<&Task>> = BTreeMap::new();
     for t in store.tasks_of_network(n.id) {
         let (Some(addr), Some(node)) = (addr_on(t, n.id), t.node) else { continue };
-        let container = t.status.container.as_ref().map(|c| c.id.chars().take(12).collect());
+        let container = t.status.container.as_ref().map(|c| short(&c.id));
         endpoints.push(OverlayEndpoint { addr, node, task_name: t.container_name(), container, aliases: Vec::new() });
         by_service.entry(t.service).or_default().push(t);
     }
@@ -190,7 +198,7 @@ fn overlay(store: &Store, n: &Network) -> OverlayView {
         addr: h.addr.addr,
         node,
         task_name: h.names.first().cloned().unwrap_or_default(),
-        container: Some(h.container.chars().take(12).collect()),
+        container: Some(short(&h.container)),
         aliases: h.names.iter().skip(1).cloned().collect(),
     }));
     endpoints.sort_by_key(|e| e.addr);

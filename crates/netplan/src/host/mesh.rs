@@ -44,7 +44,7 @@ pub(super) fn add(facts: &Facts, member: &Member, view: &IngressView, state: &mu
     let mut mac_of = Set::new(&[Field::Mark], SetData::Value(vec![Field::Ether]));
     let mut peer = Set::new(&[Field::Ether], SetData::Value(vec![Field::Mark]));
     let mut zone = peer.clone();
-    for other in &member.plane.peers {
+    for other in member.plane.peers.iter() {
         let mac = Mac::of(other.ingress_addr).0.to_vec();
         let mark = mark_of(other.ingress_addr).to_ne_bytes().to_vec();
         mac_of.elements.insert(mark.clone(), Datum::Value(mac.clone()));

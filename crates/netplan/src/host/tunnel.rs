@@ -104,7 +104,7 @@ mod tests {
             wireguard: key.map(|k| PublicKey([k; 32])),
             ipv6: None,
         };
-        let plane = DataPlane { peers: vec![peer], networks: vec![View::new(view)], ..DataPlane::default() };
+        let plane = DataPlane { peers: [peer].into_iter().collect(), networks: vec![View::new(view)], ..DataPlane::default() };
         let addr = Ipv4Addr::new(192, 168, 0, 1);
         let endpoint = Endpoint {
             attach: Attach::Overlay(NET.to_string()),
