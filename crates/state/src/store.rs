@@ -40,6 +40,20 @@ impl Store {
         Self { tasks: self.tasks.draft(), index: self.index.draft(), ..self.clone() }
     }
 
+    /// Whether everything in both is the same; the indexes follow from that.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.applied == other.applied
+            && self.cluster == other.cluster
+            && self.nodes == other.nodes
+            && self.services == other.services
+            && self.tasks == other.tasks
+            && self.networks == other.networks
+            && self.files == other.files
+            && self.revisions == other.revisions
+            && self.unknown == other.unknown
+    }
+
     /// Raft index of the last transaction applied.
     #[must_use]
     pub fn applied(&self) -> u64 {
