@@ -2,12 +2,13 @@
 //! or both. Modelled on what TCP leaves of a bad network: a lost packet is late, a cut one stalls its connection until somebody
 //! gives up. Must never deliver anything to or from an incarnation of a host that is over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use skep_agent::Uplink;
 use skep_manager::Links;
 use skep_raft::{Peer, TransportError};
@@ -133,9 +134,6 @@ impl Net {
     }
 }
 
-/// Messages with the times of their arrival; `None` for one that is lost and sent again.
-type UnderWay<T> = mpsc::Receiver<(T, Option<Instant>)>;
-
 /// The ways out of one incarnation of a host.
 #[derive(Clone)]
 pub(crate) struct Outlet {
@@ -224,31 +222,20 @@ impl Uplink for Outlet {
             return Err(gone());
         }
         let handler = self.world.hosts[to.0].handler().ok_or_else(gone)?;
-        let (up_tx, up_rx) = mpsc::channel(WINDOW);
+        let (up_tx, up_rx) = mpsc::channel(2 * WINDOW);
         let (out_tx, out_rx) = mpsc::channel(WINDOW);
-        let (down_tx, down_rx) = mpsc::channel(WINDOW);
+        let (down_tx, down_rx) = mpsc::channel(2 * WINDOW);
         let me = self.clone();
         tokio::spawn(async move {
-            let mut sent = me.under_way(me.host, to.0, outgoing);
-            while let Some((m, arrives)) = sent.recv().await {
-                if !me.arrive(me.host, to.0, to, arrives).await || up_tx.send(m).await.is_err() {
-                    return;
-                }
-            }
-            if me.is_over() {
+            let arrived = me.carry((me.host, to.0), to, outgoing, up_tx.clone(), |m| m).await;
+            if arrived && me.is_over() {
                 // Nobody said goodbye: the manager has to notice it.
                 tokio::time::sleep(GIVE_UP).await;
             }
+            drop(up_tx);
         });
         let me = self.clone();
-        tokio::spawn(async move {
-            let mut sent = me.under_way(to.0, me.host, out_rx);
-            while let Some((m, arrives)) = sent.recv().await {
-                if !me.arrive(to.0, me.host, to, arrives).await || down_tx.send(Ok(m)).await.is_err() {
-                    return;
-                }
-            }
-        });
+        tokio::spawn(async move { me.carry((to.0, me.host), to, out_rx, down_tx, Ok).await });
         let who = self.who().ok_or_else(gone)?;
         let peer = SocketAddr::from(([10, 0, 0, u8::try_from(self.host + 1).unwrap_or(255)], 40_000));
         tokio::spawn(async move { handler.session(who, peer, Box::pin(ReceiverStream::new(up_rx)), out_tx).await });
@@ -257,28 +244,55 @@ impl Uplink for Outlet {
 }
 
 impl Outlet {
-    /// Messages with the time at which each arrives if it is not lost: one that takes long does not hold up the sending of the next.
-    fn under_way<T: Send + 'static>(&self, from: usize, to: usize, mut messages: mpsc::Receiver<T>) -> UnderWay<T> {
-        let (tx, rx) = mpsc::channel(WINDOW);
-        let world = self.world.clone();
-        tokio::spawn(async move {
-            while let Some(m) = messages.recv().await {
-                let (takes, lost) = world.net.roll(from, to);
-                if tx.send((m, (!lost).then(|| Instant::now() + takes))).await.is_err() {
-                    return;
+    /// Carries messages until no more come; returns whether all of them arrived, in their order. Each has the time at which it
+    /// arrives from when it is sent: one that takes long does not hold up the sending of the next.
+    async fn carry<T, U>(
+        &self,
+        (from, to): (usize, usize),
+        target: (usize, u64),
+        mut sent: mpsc::Receiver<T>,
+        received: mpsc::Sender<U>,
+        taken: impl Fn(T) -> U,
+    ) -> bool {
+        // `None` is the time of one that is lost, and sent again.
+        let mut under_way: VecDeque<(T, Option<Instant>)> = VecDeque::new();
+        let mut again: Option<BoxFuture<'_, bool>> = None;
+        let mut is_open = true;
+        loop {
+            let first = under_way.front().map(|(_, at)| *at);
+            let arrives = async {
+                match first {
+                    Some(Some(at)) => {
+                        if at > Instant::now() {
+                            tokio::time::sleep_until(at).await;
+                        }
+                        !self.world.net.is_cut(from, to) && self.both_live(target)
+                    }
+                    Some(None) => again.get_or_insert_with(|| Box::pin(self.pass(from, to, target))).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                arrived = arrives => {
+                    again = None;
+                    let Some((m, _)) = under_way.pop_front().filter(|_| arrived) else { return false };
+                    if received.send(taken(m)).await.is_err() {
+                        return false;
+                    }
+                }
+                m = sent.recv(), if is_open && under_way.len() < WINDOW => match m {
+                    Some(m) => {
+                        let (takes, lost) = self.world.net.roll(from, to);
+                        under_way.push_back((m, (!lost).then(|| Instant::now() + takes)));
+                    }
+                    None => is_open = false,
                 }
             }
-        });
-        rx
-    }
-
-    /// Waits for a message. Returns whether it arrived.
-    async fn arrive(&self, from: usize, to: usize, target: (usize, u64), at: Option<Instant>) -> bool {
-        let Some(at) = at else { return self.pass(from, to, target).await };
-        if at > Instant::now() {
-            tokio::time::sleep_until(at).await;
+            if !is_open && under_way.is_empty() {
+                return true;
+            }
         }
-        !self.world.net.is_cut(from, to) && self.both_live(target)
     }
 
     /// The manager at an address, if it can be reached now: for the few calls that are not modelled one by one.
