@@ -191,9 +191,13 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
     let mut asked = inner.describe.subscribe();
     let mut goodbye = inner.goodbye.subscribe();
     let mut heard = Instant::now();
-    let mut beat = Instant::now();
     let mut returning = FuturesUnordered::new();
-    let mut back = Instant::now() + RETURN.mul_f64(0.5 + inner.config.clock.fraction());
+    let until_back = || RETURN.mul_f64(0.5 + inner.config.clock.fraction());
+    // What waits for long is made once: to queue up again for each of its messages would be most of a session's work.
+    let mut silence = std::pin::pin!(tokio::time::sleep(SILENCE));
+    let mut beat = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+    let mut back = std::pin::pin!(tokio::time::sleep(until_back()));
+    let (mut again, mut goodbye) = (std::pin::pin!(again.changed()), std::pin::pin!(raised(&mut goodbye)));
     let mut describe = tokio::time::interval_at(Instant::now() + DESCRIBE, DESCRIBE);
     let mut under_way: Option<(u64, Vec<StatusReport>)> = None;
     let mut number = 0u64;
@@ -203,7 +207,7 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
     loop {
         tokio::select! {
             biased;
-            _ = again.changed() => return End::Again,
+            _ = again.as_mut() => return End::Again,
             m = next(&mut stream) => {
                 heard = Instant::now();
                 match m {
@@ -221,11 +225,15 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
                     }
                 }
             }
-            () = tokio::time::sleep_until(heard + SILENCE) => {
-                return End::Lost(format!("{addr} is silent"));
+            () = silence.as_mut() => {
+                if heard.elapsed() >= SILENCE {
+                    return End::Lost(format!("{addr} is silent"));
+                }
+                silence.as_mut().reset(heard + SILENCE);
             }
-            () = tokio::time::sleep_until(beat) => {
-                beat = Instant::now() + heartbeat.mul_f64(1.0 - JITTER + 2.0 * JITTER * inner.config.clock.fraction());
+            () = beat.as_mut() => {
+                let pause = heartbeat.mul_f64(1.0 - JITTER + 2.0 * JITTER * inner.config.clock.fraction());
+                beat.as_mut().reset(Instant::now() + pause);
                 if tx.try_send(AgentMessage::Heartbeat).is_err() {
                     return End::Lost(format!("{addr} takes no more messages"));
                 }
@@ -264,8 +272,8 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
                     return End::Moved(Box::new(open));
                 }
             }
-            () = tokio::time::sleep_until(back) => {
-                back = Instant::now() + RETURN.mul_f64(0.5 + inner.config.clock.fraction());
+            () = back.as_mut() => {
+                back.as_mut().reset(Instant::now() + until_back());
                 let order = choice::order(inner.config.node, inner.managers());
                 if let Some((_, choice)) = order.into_iter().next().filter(|(_, a)| *a != addr) {
                     let hello = hello(inner, worker).await;
@@ -273,7 +281,7 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
                     returning.push(tokio::time::timeout(ROUND, open(inner, choice, hello)));
                 }
             }
-            () = raised(&mut goodbye) => {
+            () = goodbye.as_mut() => {
                 // Best effort: a leader that does not hear it notices the silence.
                 let _ = tx.send(AgentMessage::Goodbye).await;
                 let _ = tokio::time::timeout(SILENCE, async { while next(&mut stream).await.is_ok() {} }).await;

@@ -106,7 +106,7 @@ pub(crate) async fn run(s: Arc<Shared>) {
         let before_detached = |most: Duration| if left.is_zero() { most } else { most.min(left) };
         if s.is_leading() {
             take(&s, &nodes);
-            s.followed.take(s.config.node, s.followed.here(), s.store().applied(), last);
+            s.followed.take(s.config.node, s.followed.here(), s.tables.applied(), last);
             last = Instant::now();
             told = (0, last);
             s.attached.send_if_modified(|a| !std::mem::replace(a, true));
@@ -123,7 +123,7 @@ pub(crate) async fn run(s: Arc<Shared>) {
                     Ok(ControlAnswer::Noted { applied, drained }) => {
                         s.followed.learn(drained);
                         last = Instant::now();
-                        if s.store().applied() >= told.0 {
+                        if s.tables.applied() >= told.0 {
                             told = (applied, last);
                         }
                         let follows = last - told.1 < BEHIND;

@@ -132,6 +132,11 @@ impl Tables {
         lock(&self.store).clone()
     }
 
+    /// Up to where everything is applied here.
+    pub(crate) fn applied(&self) -> u64 {
+        lock(&self.store).applied()
+    }
+
     /// Changes with every change of the tables.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

@@ -13,9 +13,11 @@ use skep_types::attach::{Answer, WantedList};
 use skep_types::control::ControlRequest;
 use skep_types::session::{AgentMessage, ManagerMessage};
 use skep_wire::{ControlAnswer, ControlCall, Incoming, Registration};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::BroadcastStream;
 
 use super::drain::Session as Following;
 use super::driven;
@@ -45,7 +47,11 @@ struct Out(mpsc::Sender<ManagerMessage>);
 impl Out {
     /// Whether the agent took the message.
     async fn send(&self, m: ManagerMessage) -> bool {
-        matches!(tokio::time::timeout(SEND_TIMEOUT, self.0.send(m)).await, Ok(Ok(())))
+        match self.0.try_send(m) {
+            Ok(()) => true,
+            Err(TrySendError::Full(m)) => matches!(tokio::time::timeout(SEND_TIMEOUT, self.0.send(m)).await, Ok(Ok(()))),
+            Err(TrySendError::Closed(_)) => false,
+        }
     }
 }
 
@@ -123,17 +129,20 @@ pub(crate) async fn session(
     }
     let mut asked = FuturesUnordered::new();
     asked.extend(told.take_asks().into_iter().map(|pair| driven::asked(s.clone(), store.clone(), pair)));
-    let (mut asks, mut tunnels) = (s.logs.asks(), s.tunnels.asks());
+    let (mut asks, mut tunnels) = (BroadcastStream::new(s.logs.asks()), BroadcastStream::new(s.tunnels.asks()));
     let (ack_tx, mut ack_rx) = mpsc::channel(ACKS);
     // An agent waits for the answer to a list before it sends the next.
     let mut attaching: Option<BoxFuture<'_, Option<Answer>>> = None;
     let mut beat = tokio::time::interval(HEARTBEAT);
     let mut heard = Instant::now();
+    // What waits for long is made once: to queue up again for each of its messages would be most of a session's work.
+    let mut unheard = std::pin::pin!(tokio::time::sleep(UNHEARD));
+    let (mut stopped, mut detached) = (std::pin::pin!(becomes(&mut stop, true)), std::pin::pin!(becomes(&mut attached, false)));
     loop {
         tokio::select! {
             biased;
-            () = becomes(&mut stop, true) => break,
-            () = becomes(&mut attached, false) => {
+            () = stopped.as_mut() => break,
+            () = detached.as_mut() => {
                 out.send(ManagerMessage::Redirect { leader: s.leader_addr() }).await;
                 break;
             }
@@ -177,23 +186,26 @@ pub(crate) async fn session(
                 }
             }
             // One that came too fast is asked again by whoever wants it.
-            Ok((node, ask)) = asks.recv() => {
+            Some(Ok((node, ask))) = asks.next() => {
                 if node == who.node && !out.send(ManagerMessage::Logs(Box::new((*ask).clone()))).await {
                     break;
                 }
             }
-            Ok((node, ask)) = tunnels.recv() => {
+            Some(Ok((node, ask))) = tunnels.next() => {
                 // Whoever waits for one of an older version is told that the node does not answer.
                 if node == who.node && knows_tunnels && !out.send(ManagerMessage::Tunnel(Box::new((*ask).clone()))).await {
                     break;
                 }
             }
-            () = tokio::time::sleep_until(heard + UNHEARD) => {
-                // Much later than that it was this process that could not hear.
-                if heard.elapsed() < UNHEARD + HEARTBEAT {
+            () = unheard.as_mut() => {
+                let silent = heard.elapsed();
+                if silent >= UNHEARD + HEARTBEAT {
+                    // So much later it was this process that could not hear.
+                    heard = Instant::now();
+                } else if silent >= UNHEARD {
                     break;
                 }
-                heard = Instant::now();
+                unheard.as_mut().reset(heard + UNHEARD);
             }
             _ = beat.tick() => {
                 if !out.send(ManagerMessage::Heartbeat).await {
