@@ -167,7 +167,7 @@ impl NetworkId {
     /// What a service names to be on each host's own network `host`: no object of the swarm, and it has no addresses to give.
     pub const HOST: Self = Self(0x686f_7374);
     /// The same for each host's own network `bridge`.
-    pub const BRIDGE: Self = Self(0x0062_7269_6467_65);
+    pub const BRIDGE: Self = Self(0x6272_6964_6765);
 
     /// The name of such a network.
     #[must_use]

@@ -163,7 +163,13 @@ pub(super) async fn inspect(app: &App, m: &Matches) -> Result<u8, Failure> {
         if m.given("format") {
             return Err(Failure::new("--format is incompatible with human friendly format"));
         }
-        let networks = client.call("GET", "/networks", None).await?;
+        let mut networks = client.call("GET", "/networks", None).await?;
+        if let Some(list) = networks.as_array_mut() {
+            // No list shows what each host has for itself as services know it.
+            for own in ["host", "bridge"] {
+                list.extend(client.call("GET", &query(&format!("/networks/{own}"), &[("scope", "swarm")]), None).await);
+            }
+        }
         let mut all = Vec::new();
         for name in m.args() {
             let path = query(&format!("/services/{}", escape(name)), &[("insertDefaults", "true")]);

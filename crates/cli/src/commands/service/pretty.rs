@@ -1,7 +1,6 @@
 //! `service inspect --pretty` (`swarm-semantics` 1.6).
 
 use serde_json::Value;
-use skep_types::NetworkId;
 
 use crate::grammar::values::show_duration;
 use crate::output::human::{ago_text, binary_size};
@@ -177,8 +176,7 @@ pub(super) fn service(s: &Value, networks: &Value) -> String {
     if let Some(all) = attached.filter(|a| !a.is_empty()) {
         let name = |n: &Value| {
             let found = networks.as_array().into_iter().flatten().find(|o| o["Id"] == n["Target"]);
-            let own = || n["Target"].as_str().and_then(NetworkId::find_of_each_host).and_then(NetworkId::of_each_host);
-            found.map(|o| text(&o["Name"])).or_else(|| own().map(str::to_owned)).unwrap_or_else(|| text(&n["Target"]))
+            found.map_or_else(|| text(&n["Target"]), |o| text(&o["Name"]))
         };
         out += &format!("Networks: {} \n", all.iter().map(name).collect::<Vec<_>>().join(" "));
     }
