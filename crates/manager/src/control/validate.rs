@@ -54,14 +54,14 @@ pub(crate) fn service(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) 
     let publishes = spec.endpoint.ports.iter().any(|p| p.mode == PublishMode::Ingress);
     for n in &spec.task.networks {
         if let Some(own) = n.target.of_each_host() {
+            if spec.task.networks.len() > 1 {
+                return Err(invalid(format!("a service on each host's own network \"{own}\" can be on no other network")));
+            }
             if publishes {
                 let instead = "publish them with mode=host, or on a network of the swarm";
                 return Err(invalid(format!(
                     "a service on each host's own network \"{own}\" has no ports in the mesh: {instead}"
                 )));
-            }
-            if spec.task.networks.len() > 1 {
-                return Err(invalid(format!("a service on each host's own network \"{own}\" can be on no other network")));
             }
             continue;
         }
