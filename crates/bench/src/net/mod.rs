@@ -168,7 +168,8 @@ async fn measure(bench: &Bench) -> Done<()> {
         &task,
     )?;
 
-    if !bench.only.is_empty() && !"among services".contains(&bench.only) {
+    let what = format!("VIP among {} services of {} tasks / the task's own address", MANY.0, MANY.1);
+    if !what.contains(&bench.only) {
         return Ok(());
     }
     // A thousand services beside.
@@ -187,7 +188,6 @@ async fn measure(bench: &Bench) -> Done<()> {
     world.tell(&tasks, &many, &[(PUBLISHED, 11)]).await?;
     let among = world.task(1, 22, false, Vec::new()).await?;
     let (task, by_vip) = (from(&among, (overlay(12), PORT).into()), from(&among, (VIP, PORT).into()));
-    let what = format!("VIP among {} services of {} tasks / the task's own address", MANY.0, MANY.1);
     bench.ratio(&format!("{what}: new connections"), "≥ 0.9", PER_SECOND, traffic::connections, &by_vip, &task)?;
     bench.ratio(&format!("{what}: requests"), "≥ 0.9", PER_SECOND, traffic::requests, &by_vip, &task)?;
 

@@ -164,16 +164,17 @@ pub(super) async fn inspect(app: &App, m: &Matches) -> Result<u8, Failure> {
             return Err(Failure::new("--format is incompatible with human friendly format"));
         }
         let mut networks = client.call("GET", "/networks", None).await?;
-        if let Some(list) = networks.as_array_mut() {
-            // No list shows what each host has for itself as services know it.
-            for own in ["host", "bridge"] {
-                list.extend(client.call("GET", &query(&format!("/networks/{own}"), &[("scope", "swarm")]), None).await);
-            }
-        }
         let mut all = Vec::new();
         for name in m.args() {
             let path = query(&format!("/services/{}", escape(name)), &[("insertDefaults", "true")]);
             let found = client.call("GET", &path, None).await.map_err(|e| missing("service", name, e))?;
+            // No list shows what each host has for itself as services know it.
+            let targets = found.pointer("/Spec/TaskTemplate/Networks").and_then(Value::as_array).into_iter().flatten();
+            for target in targets.filter_map(|n| n["Target"].as_str()) {
+                if let Some(list) = networks.as_array_mut().filter(|list| list.iter().all(|n| n["Id"] != *target)) {
+                    list.extend(client.call("GET", &query(&format!("/networks/{target}"), &[("scope", "swarm")]), None).await);
+                }
+            }
             all.push(pretty::service(&found, &networks));
         }
         print(&(all.join("\n") + "\n"))?;
