@@ -154,6 +154,12 @@ async fn a_swarm_carries_its_traffic() {
         assert_eq!(tasks_of(40, || world.client_tcp(&at).inspect(|a| assert!(a.ends_with(&own), "{a}"))), both);
         assert_eq!(tasks_of(40, || world.client_udp(&at).inspect(|a| assert!(a.ends_with(&own), "{a}"))), both);
     }
+    // … and port, even if it has connections from that port to every node: to a task they are different all the same
+    let entries = (1..=3).map(|n| format!("{}:8080", underlay(n)));
+    for _ in 0..10 {
+        let (port, seen) = world.ports_seen(&entries.clone().collect::<Vec<_>>());
+        assert!(seen.iter().all(|s| s.ends_with(&format!(" {port}"))), "{seen:?} of port {port}");
+    }
     assert_eq!(tasks_of(40, || one.tcp(&Ns::Host, "127.0.0.1:8080")), both);
     assert_eq!(tasks_of(40, || two.tcp(&Ns::Host, "192.168.77.1:8080")), both);
     assert_eq!(tasks_of(40, || one.tcp(&caller, "192.168.77.1:8080")), both);
@@ -213,8 +219,14 @@ async fn a_swarm_carries_its_traffic() {
     let refused = world.client_tcp(&format!("{}:8080", underlay(2))).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 
+    // a container that went while the daemon was down leaves no route behind
+    let ways = |host: &Host| host.command("ip route show root 240.0.0.0/4").lines().count();
+    assert_eq!(ways(&hosts[0]), 1);
+    hosts[0].restart_without(11).await;
+    assert_eq!(ways(&hosts[0]), 0);
+
     for host in &hosts {
-        let id = host.sandboxes()[0].request.container_id.clone();
+        let id = world::id(host.n + 10);
         host.manager().detach(&id).await.unwrap();
         host.manager().detach(&id).await.unwrap();
         host.manager().clear_swarm().await.unwrap();

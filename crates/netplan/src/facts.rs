@@ -161,16 +161,32 @@ pub struct Container {
 }
 
 impl Container {
+    fn endpoint_on(&self, link: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|e| matches!(&e.attach, Attach::Bridge(name) if name == link))
+    }
+
     /// Its address of a family on the given bridge.
     #[must_use]
     pub fn address_on(&self, link: &str, version: Version) -> Option<IpAddr> {
-        let on = |e: &&Endpoint| matches!(&e.attach, Attach::Bridge(name) if name == link);
-        let endpoint = self.endpoints.iter().find(on)?;
+        let endpoint = self.endpoint_on(link)?;
         match version {
             Version::V4 => Some(endpoint.net.addr.into()),
             Version::V6 => endpoint.net6.map(|n| n.addr.into()),
         }
     }
+}
+
+/// How requests of the mesh reach a container by one family.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WayIn<'a> {
+    /// The bridge that they come by …
+    pub(crate) bridge: &'a Bridge,
+    /// … to this interface.
+    pub(crate) endpoint: &'a Endpoint,
+    /// Its address there.
+    pub(crate) own: IpAddr,
+    /// The next hop of its answers, if they leave there.
+    pub(crate) gateway: Option<IpAddr>,
 }
 
 /// A link of this host that containers share, made by us.
@@ -248,6 +264,21 @@ impl Facts {
             Version::V4 => Some(addr.into()),
             Version::V6 => self.mesh_pairing()?.six(addr).map(IpAddr::from),
         }
+    }
+
+    /// How requests of the mesh reach a container, by each family.
+    pub(crate) fn ways_in<'a>(&'a self, container: &'a Container) -> Vec<WayIn<'a>> {
+        let mesh = self.member.as_ref().and_then(|m| m.plane.ingress.as_ref()).filter(|_| container.ingress.is_some());
+        let gw = self.bridges.iter().find(|b| b.gwbridge);
+        let (Some(_), Some(bridge)) = (mesh, gw) else { return Vec::new() };
+        let Some(endpoint) = container.endpoint_on(&bridge.link) else { return Vec::new() };
+        let four = WayIn { bridge, endpoint, own: endpoint.net.addr.into(), gateway: endpoint.gateway.map(IpAddr::from) };
+        let carries = self.mesh_pairing().and(bridge.net6).filter(|_| bridge.mtu >= IPV6_MTU && endpoint.carries_ipv6());
+        let six = carries.and(endpoint.net6).map(|net| {
+            let gateway = endpoint.gateway6.map(IpAddr::from);
+            WayIn { own: net.addr.into(), gateway, ..four }
+        });
+        std::iter::once(four).chain(six).collect()
     }
 
     /// Families that the host's tables are for.

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use skep_types::{Ipv4Net, Ipv6Net};
 
+use crate::entry;
 use crate::facts::{Attach, Bridge, Container, Endpoint, Facts, IPV6_MTU, Member, Parent, VXLAN_OVERHEAD};
 use crate::state::{Address, FdbEntry, Link, LinkKind, Mac, NetnsState, PortMode, Route, Rule, Selector};
 use crate::version::Version;
@@ -28,8 +29,10 @@ const MESH_TABLE: u32 = 4789;
 const PLACEHOLDER: Ipv4Addr = Ipv4Addr::new(169, 254, 89, 254);
 /// The same for IPv6.
 const PLACEHOLDER6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x89, 0x254);
-/// Routing table of a host's own addresses.
-const LOCAL_TABLE: u32 = 255;
+/// Routing table of a host's own addresses …
+pub(crate) const LOCAL_TABLE: u32 = 255;
+/// … and the main one.
+const MAIN_TABLE: u32 = 254;
 
 /// UDP port of VXLAN: the managers' word, or IANA's.
 #[must_use]
@@ -155,6 +158,10 @@ fn add_mesh(facts: &Facts, member: &Member, state: &mut NetnsState) {
             // a link-local address of IPv6 is on its link anyway
             onlink: *version == Version::V4,
         });
+    }
+    for way in facts.containers.iter().flat_map(|c| facts.ways_in(c)) {
+        let (dest, dev) = (entry::range(way.own), way.bridge.link.clone());
+        state.routes.insert(Route { table: MAIN_TABLE, dest, gateway: Some(way.own), dev, onlink: false });
     }
     // clients' addresses arrive here that are routed elsewhere: loose
     state.sysctls.insert(format!("net/ipv4/conf/{MESH}/rp_filter"), "2".to_owned());

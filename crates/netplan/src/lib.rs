@@ -9,6 +9,7 @@
 pub mod diff;
 pub mod doctor;
 pub mod drift;
+pub mod entry;
 pub mod facts;
 pub mod host;
 pub mod nft;

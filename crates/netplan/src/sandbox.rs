@@ -1,12 +1,14 @@
 //! A container's namespace: interfaces, routes, and the tables that send a virtual address to a backend.
 //!
 //! Virtual addresses are resolved where the caller is, so a backend sees the caller's own address and a change costs a few map
-//! elements. The mesh of published ports leaves no trace in here.
+//! elements. Of the mesh of published ports there is one route in here: TCP arrives at an address for each entry node.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::entry;
 use crate::facts::{Attach, Container, Endpoint, Facts};
+use crate::host::LOCAL_TABLE;
 use crate::nft::rule::{base, dnat, dport, in_set, is, join, key, l4proto, map, vmap};
 use crate::nft::{Chain, ChainKind, Datum, Expr, Field, HookPoint, Load, Set, SetData, Table, Verdict, bytes};
 use crate::state::{Address, ChildKind, Link, LinkKind, Mac, MacvlanMode, NetnsState, PortMode, Route};
@@ -41,6 +43,13 @@ pub fn sandbox(facts: &Facts, container: &Container) -> NetnsState {
                 state.sysctls.insert(format!("net/ipv6/conf/{dev}/accept_ra"), "0".to_owned());
             }
         }
+    }
+    for way in facts.ways_in(container) {
+        let dest = entry::range(way.own);
+        state.routes.insert(Route { table: LOCAL_TABLE, dest, gateway: None, dev: "lo".to_owned(), onlink: false });
+        // Only an address of the link may ask for the gateway, and the one that always can is not there at once (IPv6), so it is told.
+        let gateway = way.gateway.map(|gateway| ((way.endpoint.ifname.clone(), gateway), Mac::of(way.bridge.net.addr)));
+        state.neighbours.extend(gateway);
     }
     // as Docker does: any port without privileges, ping without CAP_NET_RAW
     for (key, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 2147483647")] {

@@ -1,9 +1,10 @@
 //! The loops that serve a container's two sockets.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, watch};
@@ -21,6 +22,10 @@ const IN_FLIGHT: usize = 256;
 const CONNECTIONS: usize = 64;
 /// A TCP client that says nothing for so long is let go.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// How long after an answer the next question is looked for before the task sleeps. Who asks often asks again at once: the other family,
+/// the next of the search list, a program in a loop. To sleep and be woken takes longer than to answer.
+const PATIENCE: Duration = Duration::from_micros(50);
 
 /// A container's resolver sockets, bound in its namespace, non-blocking.
 #[derive(Debug)]
@@ -99,10 +104,22 @@ impl Shared {
     }
 }
 
+/// The next question, looked for without sleeping until then.
+async fn next(socket: &UdpSocket, buf: &mut [u8], awake: Instant) -> io::Result<(usize, SocketAddr)> {
+    while Instant::now() < awake {
+        match socket.try_recv_from(buf) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => tokio::task::yield_now().await,
+            other => return other,
+        }
+    }
+    socket.recv_from(buf).await
+}
+
 async fn serve_udp(socket: Arc<UdpSocket>, shared: Shared) {
     let mut buf = vec![0; 65_535];
+    let mut awake = Instant::now();
     loop {
-        let Ok((len, client)) = socket.recv_from(&mut buf).await else {
+        let Ok((len, client)) = next(&socket, &mut buf, awake).await else {
             // an ICMP error of an earlier answer is reported here; yield so that a persistent one does not spin
             tokio::task::yield_now().await;
             continue;
@@ -127,6 +144,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Shared) {
         };
         if let Outcome::Reply(bytes) = outcome {
             let _ = socket.send_to(&bytes, client).await;
+            awake = Instant::now() + PATIENCE;
         }
     }
 }

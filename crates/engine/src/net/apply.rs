@@ -131,7 +131,7 @@ impl Core {
     }
 }
 
-/// What of the found links counts as applied. Addresses, routes and tables are not read: setting them again changes nothing.
+/// What of the found links counts as applied. Addresses, most routes and tables are not read: setting them again changes nothing.
 fn remembered(found: &Found, wanted: &NetnsState, host: bool) -> NetnsState {
     let mut state = NetnsState::default();
     for (name, (kind, found_mac)) in &found.links {
@@ -152,6 +152,7 @@ fn remembered(found: &Found, wanted: &NetnsState, host: bool) -> NetnsState {
     }
     let known = |dev: &String| state.links.contains_key(dev) && wanted.links.contains_key(dev);
     state.neighbours = found.neighbours.iter().filter(|(key, _)| known(&key.0)).map(|(k, v)| (k.clone(), *v)).collect();
+    state.routes = found.ways.iter().filter(|route| known(&route.dev)).cloned().collect();
     state.wireguard = found.wireguard.iter().filter(|(key, _)| known(&key.0)).map(|(k, v)| (k.clone(), *v)).collect();
     state.fdb = found.fdb.iter().filter(|(key, _)| known(&key.0)).map(|(k, v)| (k.clone(), *v)).collect();
     state

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use skep_netplan::doctor::{Features, Stranger};
 use skep_netplan::drift::Seen;
-use skep_netplan::state::{FdbEntry, LinkKind};
+use skep_netplan::state::{FdbEntry, LinkKind, Route};
 use skep_netplan::{Mac, NetnsState, Ns, Step};
 use skep_types::Ipv4Net;
 use skep_types::wireguard::PublicKey;
@@ -25,6 +25,8 @@ pub struct Found {
     pub nets: Vec<Ipv4Net>,
     /// Payload sizes of the links that have these addresses.
     pub mtus: BTreeMap<Ipv4Addr, u32>,
+    /// Routes to containers for other entry nodes of the mesh.
+    pub ways: BTreeSet<Route>,
     /// Permanent neighbours.
     pub neighbours: BTreeMap<(String, IpAddr), Mac>,
     /// Peers of the WireGuard link.

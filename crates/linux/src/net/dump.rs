@@ -5,9 +5,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use skep_engine::net::Found;
-use skep_netplan::state::{ChildKind, FdbEntry, IpvlanFlag, IpvlanMode, LinkKind, MacvlanMode};
-use skep_netplan::{Mac, Ns};
-use skep_types::Ipv4Net;
+use skep_netplan::state::{ChildKind, FdbEntry, IpvlanFlag, IpvlanMode, LinkKind, MacvlanMode, Route};
+use skep_netplan::{Mac, Ns, entry};
+use skep_types::{IpNet, Ipv4Net};
 
 use super::msg::{DUMP, Msg, Socket, attrs, find, word};
 use super::route::{GROUP, IFLA_GROUP, flags, ipvlan, macvlan};
@@ -40,15 +40,30 @@ pub(super) fn found(socket: &mut Socket) -> io::Result<Found> {
         out.nets.extend(addr.map(|a| Ipv4Net::new(a, prefix)));
         out.mtus.extend(addr.zip(mtus.get(&word(&body, 4)).copied()));
     }
-    for body in socket.dump(Msg::new(GETROUTE, DUMP).raw(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))? {
-        // unicast routes of the main table that lead somewhere in particular
-        let (prefix, table, kind) = (body.get(1).copied(), body.get(4).copied(), body.get(7).copied());
-        if let (Some(prefix @ 1..), Some(254), Some(1)) = (prefix, table, kind) {
-            out.nets.extend(find(&attrs(&body, 12), 1).and_then(ipv4).map(|a| Ipv4Net::new(a, prefix)));
-        }
-    }
+    routes(socket, &names, &mut out)?;
     neighbours(socket, &names, &mut out)?;
     Ok(out)
+}
+
+/// Unicast routes of the main table that lead somewhere in particular.
+fn routes(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Found) -> io::Result<()> {
+    for family in [2u8, 10] {
+        for body in socket.dump(Msg::new(GETROUTE, DUMP).raw(&[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))? {
+            let (prefix, table, kind) = (body.get(1).copied(), body.get(4).copied(), body.get(7).copied());
+            let (Some(prefix @ 1..), Some(254), Some(1)) = (prefix, table, kind) else { continue };
+            let fields = attrs(&body, 12);
+            let Some(addr) = find(&fields, 1).and_then(ip) else { continue };
+            if let IpAddr::V4(addr) = addr {
+                out.nets.push(Ipv4Net::new(addr, prefix));
+            }
+            let (dest, gateway) = (IpNet { addr, prefix }, find(&fields, 5).and_then(ip));
+            let dev = find(&fields, 4).and_then(|index| names.get(&word(index, 0)));
+            if let Some(dev) = dev.filter(|_| entry::is_range(dest)) {
+                out.ways.insert(Route { table: 254, dest, gateway, dev: dev.clone(), onlink: false });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn neighbours(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Found) -> io::Result<()> {

@@ -265,6 +265,7 @@ pub(super) fn route(here: &mut Socket, route: &Route, add: bool) -> io::Result<(
         Some(_) => 0,
         // of IPv6 only one scope is known
         None if route.dest.addr.is_ipv6() => 0,
+        None if route.table == LOCAL => 254,
         None => 253,
     };
     let mut header = [family(route.dest.addr), route.dest.prefix, 0, 0, 0, 4, scope, kind, 0, 0, 0, 0];

@@ -49,6 +49,11 @@ async fn a_swarm_carries_its_traffic_by_ipv6() {
         assert!(world.client_tcp(&to).unwrap().ends_with(" fd77::100"));
         assert!(world.client_udp(&to).unwrap().ends_with(" fd77::100"));
     }
+    let entries: Vec<_> = (1..=3).map(|n| format!("[fd77::{n}]:8080")).collect();
+    for _ in 0..10 {
+        let (port, seen) = world.ports_seen(&entries);
+        assert!(seen.iter().all(|s| s.ends_with(&format!(" {port}"))), "{seen:?} of port {port}");
+    }
     // from the nodes themselves, also by another node to a task of their own
     for host in [one, two, three] {
         for to in ["[::1]:8080", "[fd77::1]:8080", "[fd77::2]:8080", "[fd77::3]:8080"] {

@@ -1,9 +1,9 @@
-//! Hosts as namespaces, containers as sandboxes with an echo server whose answer is its name and the caller's address.
+//! Hosts as namespaces, containers as sandboxes with an echo server whose answer is its name and the caller's address, or port.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -93,6 +93,21 @@ impl World {
     /// A UDP socket of the outside client.
     pub(crate) fn client_socket(&self) -> UdpSocket {
         self.client.run_in(&Ns::Host, || UdpSocket::bind("0.0.0.0:0")).unwrap()
+    }
+
+    /// The client has connections to all of these from one and the same port, which it ends last: what each task says of that port.
+    #[track_caller]
+    pub(crate) fn ports_seen(&self, to: &[String]) -> (String, Vec<String>) {
+        let to: Vec<SocketAddr> = to.iter().map(|to| to.parse().unwrap()).collect();
+        let all = || {
+            let first = connect_from(0, &to[0])?;
+            let port = first.local_addr()?.port();
+            let others = to[1..].iter().map(|to| connect_from(port, to));
+            let mut streams: Vec<_> = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
+            let seen = streams.iter_mut().map(|s| ask(s, "port")).collect::<io::Result<_>>()?;
+            Ok((port.to_string(), seen))
+        };
+        self.client.run_in(&Ns::Host, all).unwrap()
     }
 
     /// Several held connections, so that every backend has one.
@@ -323,11 +338,27 @@ fn connect(to: &str) -> io::Result<TcpStream> {
 
 fn tcp(to: &str) -> io::Result<String> {
     let mut stream = connect(to)?;
-    ask(&mut stream)
+    ask(&mut stream, "?")
 }
 
-fn ask(stream: &mut TcpStream) -> io::Result<String> {
-    stream.write_all(b"?\n")?;
+/// A connection from the given port, which others may have, too.
+fn connect_from(port: u16, to: &SocketAddr) -> io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+    let (family, any) = match to {
+        SocketAddr::V4(_) => (AddressFamily::INET, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        SocketAddr::V6(_) => (AddressFamily::INET6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+    };
+    let socket = socket(family, SocketType::STREAM, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &any)?;
+    connect(&socket, to)?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn ask(stream: &mut TcpStream, question: &str) -> io::Result<String> {
+    stream.write_all(format!("{question}\n").as_bytes())?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     if line.is_empty() {
@@ -338,7 +369,7 @@ fn ask(stream: &mut TcpStream) -> io::Result<String> {
 
 #[track_caller]
 pub(crate) fn still_alive(stream: &mut TcpStream) {
-    ask(stream).expect("a held connection broke");
+    ask(stream, "?").expect("a held connection broke");
 }
 
 fn udp(to: &str) -> io::Result<String> {
@@ -361,9 +392,13 @@ fn serve(net: &LinuxNet, ns: &Ns, name: &str) {
             let name = tcp_name.clone();
             std::thread::spawn(move || {
                 let mut writer = stream.try_clone().unwrap();
-                let peer = stream.peer_addr().unwrap().ip().to_canonical();
-                for _ in BufReader::new(stream).lines().map_while(Result::ok) {
-                    if writer.write_all(format!("{name} {peer}\n").as_bytes()).is_err() {
+                let peer = stream.peer_addr().unwrap();
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let answer = match line.as_str() {
+                        "port" => peer.port().to_string(),
+                        _ => peer.ip().to_canonical().to_string(),
+                    };
+                    if writer.write_all(format!("{name} {answer}\n").as_bytes()).is_err() {
                         return;
                     }
                 }

@@ -11,6 +11,7 @@ use skep_types::{Ipv4Net, Ipv6Net, NetworkId, NodeId};
 
 use super::*;
 use crate::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, Published};
+use crate::nft::Datum;
 use crate::state::Ns;
 use crate::version::Version;
 use crate::{host, overlay, sandbox};
@@ -230,7 +231,7 @@ fn a_new_backend_changes_elements_only() {
 
 /// Of a set of IPv4 the keys or values that are addresses, in the form of IPv6.
 fn in_v6(pairing: &Pairing, addr: &[u8]) -> Vec<u8> {
-    let addr = Ipv4Addr::from(<[u8; 4]>::try_from(&addr[..4]).expect("an address"));
+    let addr = Ipv4Addr::from(addr_of::<4>(&addr[..4]));
     pairing.six(addr).expect("on the network").octets().to_vec()
 }
 
@@ -279,6 +280,43 @@ fn both_families_lead_to_the_same_tasks() {
         assert!(facts.ipv6 || !any, "nothing of IPv6 without the kernel's");
     }
     assert!(inner > 50 && outer > 50, "{inner} and {outer} cases");
+}
+
+/// The bytes of a set's element.
+fn addr_of<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.try_into().expect("an address")
+}
+
+#[test]
+fn every_other_entry_node_has_a_way_to_each_container() {
+    let mut g = Gen(17);
+    let (mut four, mut six) = (0, 0);
+    for _ in 0..500 {
+        let facts = facts(&mut g);
+        let Some(member) = &facts.member else { continue };
+        let states = states(&facts);
+        for family in [Family::Ip, Family::Ip6] {
+            let table = states[0].tables.get(&(family, "skep".to_owned()));
+            let Some(entries) = table.and_then(|t| t.sets.get("entries")).map(|set| &set.elements) else { continue };
+            let tasks = table.map_or(0, |t| t.sets["local"].elements.len());
+            assert_eq!(entries.len(), tasks * member.plane.peers.iter().count(), "all of TCP, and no two nodes of a kind here");
+            for to in entries.values() {
+                let Datum::Value(to) = to else { panic!("{to:?}") };
+                let leads = |r: &&Route| match (r.dest.addr, family) {
+                    (IpAddr::V4(net), Family::Ip) => Ipv4Net::new(net, r.dest.prefix).contains(addr_of(&to[..4]).into()),
+                    (IpAddr::V6(net), Family::Ip6) => Ipv6Net::new(net, r.dest.prefix).contains(addr_of(&to[..16]).into()),
+                    _ => false,
+                };
+                let leads = |r: &&Route| r.dest.prefix > 0 && leads(r);
+                // a way to the container, and its answer
+                assert_eq!(states[0].routes.iter().filter(leads).filter(|r| r.gateway.is_some()).count(), 1, "{to:?}");
+                let inside = facts.containers.iter().flat_map(|c| sandbox::sandbox(&facts, c).routes).collect::<BTreeSet<_>>();
+                assert_eq!(inside.iter().filter(leads).filter(|r| r.dev == "lo" && r.table == 255).count(), 1, "{to:?}");
+                *(if family == Family::Ip { &mut four } else { &mut six }) += 1;
+            }
+        }
+    }
+    assert!(four > 50 && six > 50, "{four} and {six} ways");
 }
 
 #[test]

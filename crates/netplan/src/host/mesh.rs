@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use skep_types::dataplane::{IngressPort, IngressView};
+use skep_types::spec::Protocol;
 
 use super::{MARK, MARK_MASK, MESH, PLACEHOLDER};
+use crate::entry;
 use crate::facts::{Facts, Member, proto_number};
 use crate::nft::rule::{
-    NEW, STATUS_DNAT, base, bits, dnat, iif, iif_not, in_set, is, join, key, map, masked, oif, store, tcp_syn, to_local,
-    udp_to, verdict, vmap,
+    NEW, STATUS_DNAT, TCP, base, bits, dnat, iif, iif_not, in_set, is, join, key, l4proto, map, masked, oif, registers, store,
+    tcp_syn, to_local, udp_to, verdict, vmap,
 };
 use crate::nft::{
     Chain, ChainKind, Datum, Expr, Family, Field, Found, Hook, HookPoint, Load, Rule, Set, SetData, Store, Table, Verdict,
@@ -81,18 +83,28 @@ fn egress() -> Rule {
 fn ports(facts: &Facts, member: &Member, view: &IngressView, version: Version, table: &mut Table) {
     let gw = facts.bridges.iter().find(|b| b.gwbridge);
     let field = version.field();
-    let in_mesh = |addr| facts.in_mesh(addr, version).map(octets);
+    let in_mesh = |addr| facts.in_mesh(addr, version);
     let mut published = Set::new(&[Field::Proto, Field::Port], SetData::Verdict);
     let to = SetData::Value(vec![field, Field::Port]);
     let mut backends = Set::new(&[Field::Proto, Field::Port, Field::Mark], to.clone());
-    let mut local = Set::new(&[field, Field::Proto, Field::Port], to);
+    let mut local = Set::new(&[field, Field::Proto, Field::Port], to.clone());
+    let mut entries = Set::new(&[field, Field::Port, Field::Ether], to);
+    let groups: BTreeSet<u8> = member.plane.peers.iter().map(|p| entry::group(p.ingress_addr)).collect();
+    let mut lead = |addr: IpAddr, protocol, port: u16, inner: IpAddr| {
+        let (addr, port) = (octets(addr), port.to_be_bytes());
+        let key = bytes(&[&addr, &[proto_number(protocol)], &port]);
+        local.elements.insert(key, Datum::Value(bytes(&[&octets(inner), &port])));
+        for group in groups.iter().filter(|_| protocol == Protocol::Tcp) {
+            let key = bytes(&[&addr, &port, &[0, 0, 0, 0, 0, *group]]);
+            entries.elements.insert(key, Datum::Value(bytes(&[&octets(entry::at(inner, *group)), &port])));
+        }
+    };
     let mut one = Set::new(&[field, Field::Proto, Field::Port], SetData::Verdict);
     for container in &facts.containers {
-        let inner = gw.and_then(|gw| container.address_on(&gw.link, version)).map(octets);
+        let inner = gw.and_then(|gw| container.address_on(&gw.link, version));
         let (Some(addr), Some(inner)) = (container.ingress.and_then(in_mesh), inner) else { continue };
         for (protocol, port) in &container.ingress_ports {
-            let key = bytes(&[&addr, &[proto_number(*protocol)], &port.to_be_bytes()]);
-            local.elements.insert(key, Datum::Value(bytes(&[&inner, &port.to_be_bytes()])));
+            lead(addr, *protocol, *port, inner);
         }
     }
     for port in &view.ports {
@@ -100,9 +112,8 @@ fn ports(facts: &Facts, member: &Member, view: &IngressView, version: Version, t
         let (outside, inside) = (port.published.to_be_bytes(), port.target.to_be_bytes());
         let here = |addr: Ipv4Addr| facts.containers.iter().find(|c| c.ingress == Some(addr))?.address_on(&gw?.link, version);
         for addr in port.backends.iter().filter(|b| b.node == member.node).map(|b| b.addr) {
-            if let (Some(inner), Some(addr)) = (here(addr).map(octets), in_mesh(addr)) {
-                let key = bytes(&[&addr, &proto, &inside]);
-                local.elements.insert(key, Datum::Value(bytes(&[&inner, &inside])));
+            if let (Some(inner), Some(addr)) = (here(addr), in_mesh(addr)) {
+                lead(addr, port.protocol, port.target, inner);
             }
         }
         // An address of the other family is not of this table.
@@ -127,7 +138,10 @@ fn ports(facts: &Facts, member: &Member, view: &IngressView, version: Version, t
     }
     let mut loops = Set::new(&[field, field], SetData::None);
     for (task, own) in remote_backends(member) {
-        let Some((peer, task)) = member.plane.peers.iter().find(|p| p.ingress_addr == own).zip(in_mesh(task)) else { continue };
+        let Some((peer, task)) = member.plane.peers.iter().find(|p| p.ingress_addr == own).zip(in_mesh(task).map(octets))
+        else {
+            continue;
+        };
         let sources: Vec<IpAddr> = match version {
             Version::V4 => vec![peer.addr.into()],
             Version::V6 => peer.ipv6.iter().flatten().map(|a| IpAddr::from(*a)).collect(),
@@ -139,6 +153,7 @@ fn ports(facts: &Facts, member: &Member, view: &IngressView, version: Version, t
     table.sets.insert("pubone".to_owned(), one);
     table.sets.insert("pubbe".to_owned(), backends);
     table.sets.insert("local".to_owned(), local);
+    table.sets.insert("entries".to_owned(), entries);
 }
 
 /// Where a published port leads from this node: a local task at its bridge address, another at its mesh address.
@@ -198,10 +213,16 @@ pub(super) fn mangle(gwbridge: Option<&str>) -> Chain {
     base(ChainKind::Filter, HookPoint::Prerouting, -150, rules)
 }
 
-/// Chain `pre`: what another entry node sent goes to the container.
-pub(super) fn pre_from_mesh(version: Version) -> Rule {
-    let fields = [(version.destination(), version.field()), (Load::L4Proto, Field::Proto), (Load::ThDport, Field::Port)];
-    join(vec![iif(MESH), key(&fields), map("local"), dnat(version, true)])
+/// Chain `pre`: what another entry node sent goes to the container, TCP at its address for that node.
+pub(super) fn pre_from_mesh(version: Version) -> [Rule; 2] {
+    let (address, port) = ((version.destination(), version.field()), (Load::ThDport, Field::Port));
+    let from = (Load::EtherSaddr, Field::Ether);
+    let reg = registers(&[address.1, port.1]);
+    let group = vec![Expr::And { reg, mask: vec![0, 0, 0, 0, 0, entry::MASK] }];
+    [
+        join(vec![iif(MESH), l4proto(TCP), key(&[address, port, from]), group, map("entries"), dnat(version, true)]),
+        join(vec![iif(MESH), key(&[address, (Load::L4Proto, Field::Proto), port]), map("local"), dnat(version, true)]),
+    ]
 }
 
 /// Chains `pre` and `out`: a published port of this host, at one address or at any.

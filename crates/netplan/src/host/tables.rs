@@ -44,7 +44,7 @@ fn of_version(facts: &Facts, version: Version, state: &mut NetnsState) {
     let mut out = host_port_rules(false, version);
     if mesh {
         raw.push(mesh::raw());
-        pre.push(mesh::pre_from_mesh(version));
+        pre.extend(mesh::pre_from_mesh(version));
         table.chains.insert("mangle".to_owned(), mesh::mangle(gw));
     }
     pre.extend(host_port_rules(mesh, version));

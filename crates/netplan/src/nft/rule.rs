@@ -148,9 +148,15 @@ pub fn key(loads: &[(Load, Field)]) -> Vec<Expr> {
     let mut out = Vec::new();
     for (load, field) in loads {
         out.push(Expr::Load(*load, reg));
-        reg = reg.saturating_add(u8::try_from(field.size().div_ceil(4)).unwrap_or(u8::MAX));
+        reg = reg.saturating_add(registers(&[*field]));
     }
     out
+}
+
+/// How many registers these fields of a key take.
+#[must_use]
+pub fn registers(fields: &[Field]) -> u8 {
+    fields.iter().fold(0, |sum, field| sum.saturating_add(u8::try_from(field.size().div_ceil(4)).unwrap_or(u8::MAX)))
 }
 
 /// Looks the key at register 0 up for a verdict.
