@@ -179,7 +179,7 @@ fn udp_ports(state: &NetnsState) -> BTreeSet<u16> {
 
 /// Addresses that destinations are changed to.
 fn targets(state: &NetnsState) -> BTreeSet<IpAddr> {
-    let maps = ["be", "pubbe", "local", "hostany", "hostone"];
+    let maps = ["be", "pubbe", "local", "entries", "hostany", "hostone"];
     let of_table = |((family, _), table): (&(Family, String), &Table)| {
         let values = maps.iter().filter_map(|name| table.sets.get(*name)).flat_map(|set| set.elements.values());
         let address = |datum: &Datum| match (datum, family) {
