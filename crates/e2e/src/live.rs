@@ -174,10 +174,15 @@ pub fn updates(bed: &Bed, requests: u64) {
     };
     for n in 1..=UPDATES {
         let image = format!("ws:{}", n % 2 + 1);
-        let _ = bed.d("manager", &format!("service update -d --quiet --image {image} ws")).ok();
+        // A disk that others keep busy makes managers change their leader, which is not what is measured.
+        let update = format!("service update -d --quiet --image {image} ws");
+        wait("the update to be taken", LONG, || {
+            let run = bed.d("manager", &update);
+            that(run.code == 0, run.err)
+        });
         wait("the update to complete", LONG, || {
             let state = bed.d("manager", "service inspect -f {{.UpdateStatus.State}} ws").out.trim().to_owned();
-            let images = bed.d("manager", "service ps --filter desired-state=running --format {{.Image}} ws").ok();
+            let images = bed.d("manager", "service ps --filter desired-state=running --format {{.Image}} ws").out;
             let new = images.lines().count() == 2 && images.lines().all(|i| i == image);
             that(state == "completed" && new, format!("{state} {images}"))
         });
