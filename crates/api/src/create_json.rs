@@ -289,11 +289,7 @@ fn ports(bindings: BTreeMap<String, Option<Vec<Value>>>) -> Handled<Vec<PortMap>
     let mut out = Vec::new();
     for (key, hosts) in bindings {
         let (port, protocol) = key.split_once('/').unwrap_or((&key, "tcp"));
-        let protocol = match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            other => return Err(Failure::unbuilt(format!("publishing {other} ports"))),
-        };
+        let protocol = Protocol::named(protocol).ok_or_else(|| Failure::unbuilt(format!("publishing {protocol} ports")))?;
         let number =
             |text: &str| text.parse::<u16>().map_err(|_| Failure::invalid(format!("invalid port specification: \"{text}\"")));
         let container_port = number(port)?;
@@ -371,14 +367,18 @@ mod tests {
             "Entrypoint": null, "OnBuild": null, "Labels": {},
             "HostConfig": {
                 "Binds": null, "LogConfig": {"Type": "", "Config": {}}, "NetworkMode": "default",
-                "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]},
+                "PortBindings": {
+                    "80/tcp": [{"HostIp": "", "HostPort": "8080"}], "80/sctp": [{"HostIp": "", "HostPort": "8080"}],
+                    "9/udp": [{"HostIp": "", "HostPort": ""}],
+                },
                 "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": true, "ConsoleSize": [24, 80],
                 "MemorySwappiness": -1, "OomKillDisable": false, "PidsLimit": 0, "BlkioDeviceReadBps": [], "CgroupnsMode": ""
             },
             "NetworkingConfig": {"EndpointsConfig": {"default": {"IPAMConfig": {}, "Links": null, "Aliases": null}}}
         });
         let read = read(Fields::of(body, "").expect("object")).expect("taken");
-        assert_eq!(read.host.ports[0].host_port, 8080);
+        let ports: Vec<_> = read.host.ports.iter().map(|p| (p.protocol, p.container_port, p.host_port)).collect();
+        assert_eq!(ports, [(Protocol::Sctp, 80, 8080), (Protocol::Tcp, 80, 8080), (Protocol::Udp, 9, 0)]);
         assert_eq!(read.config.cmd, ["true"]);
     }
 
@@ -386,6 +386,7 @@ mod tests {
     fn what_is_not_built_is_named() {
         for (body, name) in [
             (json!({"Image": "x", "HostConfig": {"DeviceRequests": [{"Driver": "nvidia"}]}}), "DeviceRequests"),
+            (json!({"Image": "x", "HostConfig": {"PortBindings": {"80/dccp": []}}}), "publishing dccp ports is not built yet"),
             (
                 json!({"Image": "x", "HostConfig": {"LogConfig": {"Type": "gcplogs"}}}),
                 "the log driver gcplogs is not built yet",

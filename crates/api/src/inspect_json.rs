@@ -295,6 +295,8 @@ pub(crate) fn detail(info: &ContainerInfo) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use skep_types::spec::Protocol;
+
     use super::*;
 
     #[test]
@@ -314,23 +316,18 @@ mod tests {
     }
 
     #[test]
-    fn a_published_port_is_shown_with_its_number() {
+    fn published_ports_are_shown_with_number_and_protocol() {
         let mut info = ContainerInfo { pid: 7, state: ContainerState::Running, ..ContainerInfo::default() };
-        info.config.exposed_ports = vec!["80/tcp".to_owned(), "81/udp".to_owned()];
-        info.ports = vec![PortMap {
-            container_port: 80,
-            host_port: 32768,
-            ..PortMap {
-                protocol: skep_types::spec::Protocol::Tcp,
-                container_port: 0,
-                host_ip: None,
-                host_port: 0,
-                host_port_end: 0,
-            }
-        }];
+        info.config.exposed_ports = vec!["80/tcp".to_owned(), "81/udp".to_owned(), "80/sctp".to_owned(), "82/sctp".to_owned()];
+        let port = |protocol, host_port| PortMap { protocol, container_port: 80, host_ip: None, host_port, host_port_end: 0 };
+        info.ports = vec![port(Protocol::Tcp, 32768), port(Protocol::Sctp, 32769)];
         let row = row(&info);
         assert_eq!(row["Ports"][0]["PublicPort"], 32768);
-        assert_eq!(row["Ports"][1]["PrivatePort"], 81);
-        assert_eq!(detail(&info)["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"], "32768");
+        let shown: Vec<_> =
+            row["Ports"].as_array().into_iter().flatten().map(|p| (p["PrivatePort"].clone(), p["Type"].clone())).collect();
+        let wanted = [(80, "tcp"), (80, "sctp"), (81, "udp"), (82, "sctp")];
+        assert_eq!(shown, wanted.map(|(port, kind)| (json!(port), json!(kind))));
+        let ports = &detail(&info)["NetworkSettings"]["Ports"];
+        assert_eq!((&ports["80/tcp"][0]["HostPort"], &ports["80/sctp"][0]["HostPort"]), (&json!("32768"), &json!("32769")));
     }
 }

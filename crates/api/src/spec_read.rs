@@ -386,10 +386,8 @@ fn endpoint(mut f: Fields) -> Handled<EndpointSpec> {
     let mut ports = Vec::new();
     for mut p in f.objects("Ports")? {
         let protocol = match p.get::<String>("Protocol")?.as_str() {
-            "" | "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            "sctp" => return Err(Failure::unbuilt("publishing sctp ports")),
-            other => return Err(invalid(format!("EndpointSpec: invalid protocol: {other:?}"))),
+            "" => Protocol::default(),
+            name => Protocol::named(name).ok_or_else(|| invalid(format!("EndpointSpec: invalid protocol: {name:?}")))?,
         };
         let mode = match p.get::<String>("PublishMode")?.as_str() {
             "" | "ingress" => PublishMode::Ingress,
@@ -462,6 +460,27 @@ mod tests {
         assert_eq!(spec.mode.replicas(), 5);
         assert_eq!(spec.update.expect("given").delay, Duration::from_secs(10));
         assert_eq!(spec.endpoint.ports[0].published, 80);
+    }
+
+    #[test]
+    fn ports_of_each_protocol_are_shown_as_they_were_sent() {
+        // As both clients send them; the last as a client sends it that leaves out what is the default.
+        let sent = json!([
+            {"Protocol": "tcp", "TargetPort": 9999, "PublishedPort": 9999, "PublishMode": "ingress"},
+            {"Protocol": "udp", "TargetPort": 9999, "PublishedPort": 9999, "PublishMode": "ingress"},
+            {"Protocol": "sctp", "TargetPort": 9999, "PublishedPort": 9999, "PublishMode": "ingress"},
+            {"Protocol": "sctp", "TargetPort": 7, "PublishMode": "host"},
+            {"TargetPort": 80},
+        ]);
+        let spec = read(json!({
+            "Name": "x", "TaskTemplate": {"ContainerSpec": {"Image": "i"}}, "EndpointSpec": {"Ports": sent.clone()},
+        }))
+        .expect("read");
+        let protocols: Vec<Protocol> = spec.endpoint.ports.iter().map(|p| p.protocol).collect();
+        assert_eq!(protocols, [Protocol::Tcp, Protocol::Udp, Protocol::Sctp, Protocol::Sctp, Protocol::Tcp]);
+        let mut shown = sent;
+        shown[4] = json!({"Protocol": "tcp", "TargetPort": 80, "PublishMode": "ingress"});
+        assert_eq!(crate::spec_write::endpoint(&spec.endpoint)["Ports"], shown);
     }
 
     #[test]

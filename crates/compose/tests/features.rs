@@ -87,6 +87,15 @@ fn keys_of_a_service() {
             ]),
         ),
         (
+            "    ports: ['9999:9999/sctp', '9999:9999/udp', {target: 7, protocol: sctp, mode: host}]",
+            "EndpointSpec.Ports",
+            json!([
+                {"Protocol": "sctp", "TargetPort": 7, "PublishMode": "host"},
+                {"Protocol": "sctp", "TargetPort": 9999, "PublishedPort": 9999, "PublishMode": "ingress"},
+                {"Protocol": "udp", "TargetPort": 9999, "PublishedPort": 9999, "PublishMode": "ingress"},
+            ]),
+        ),
+        (
             "    ports: ['9000-9001:80-81']",
             "EndpointSpec.Ports",
             json!([

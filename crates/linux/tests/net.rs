@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[path = "net/sctp.rs"]
+mod sctp;
 #[path = "net/six.rs"]
 mod six;
 #[path = "net/world.rs"]
@@ -107,7 +109,7 @@ fn plane(own: u8, tasks: &[(u8, u8)], backends: &[u8]) -> DataPlane {
         ingress: Some(View::new(IngressView {
             vni: 4096,
             subnet: "10.255.0.0/24".parse().unwrap(),
-            ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
+            ports: vec![port(Protocol::Tcp), port(Protocol::Udp), port(Protocol::Sctp)],
             pairing: pairing("10.255.0.0/24", "fd00:ff::/64"),
         })),
         ..DataPlane::default()

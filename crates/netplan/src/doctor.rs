@@ -166,7 +166,9 @@ fn features(l: &Looked, out: &mut Out) {
         );
     }
     if !l.features.sctp {
-        out.add(Level::Note, "kernel", lacks("SCTP", "programs that use it cannot run in containers here"));
+        let so = "programs that use it cannot run in containers here; a constraint keeps services that need it away (CONFIG_IP_SCTP, \
+                  module sctp)";
+        out.add(Level::Note, "kernel", lacks("SCTP", so));
     }
     if !l.features.ipv6 {
         let so = "containers here have addresses of IPv4 alone, and published ports are answered by IPv4 alone";

@@ -299,5 +299,6 @@ pub fn proto_number(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => crate::nft::rule::TCP,
         Protocol::Udp => crate::nft::rule::UDP,
+        Protocol::Sctp => crate::nft::rule::SCTP,
     }
 }

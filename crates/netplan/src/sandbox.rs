@@ -147,9 +147,14 @@ fn vips(facts: &Facts, overlays: &BTreeSet<&str>, version: Version, table: &mut 
     }
     let out = vec![join(vec![key(&[(version.destination(), field)]), vmap("count")])];
     table.chains.insert("out".to_owned(), base(ChainKind::Nat, HookPoint::Output, -100, out));
-    let refuse = |how| in_set(version.destination(), "empty", true).into_iter().chain(how).collect();
+    let refuse = |how: Vec<Expr>| in_set(version.destination(), "empty", true).into_iter().chain(how).collect();
     let reset = l4proto(crate::nft::rule::TCP).into_iter().chain([Expr::RejectReset]).collect::<Vec<_>>();
-    let filter = vec![refuse(reset), refuse(vec![Expr::RejectPort])];
+    let mut filter = vec![refuse(reset)];
+    if version == Version::V4 {
+        // An association is given up for this alone (RFC 9260, 10); IPv6 has no such word, there clients ask on.
+        filter.push(refuse(l4proto(crate::nft::rule::SCTP).into_iter().chain([Expr::RejectProtocol]).collect()));
+    }
+    filter.push(refuse(vec![Expr::RejectPort]));
     table.chains.insert("filt".to_owned(), base(ChainKind::Filter, HookPoint::Output, 0, filter));
     table.sets.insert("count".to_owned(), count);
     table.sets.insert("be".to_owned(), be);

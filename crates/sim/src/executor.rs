@@ -132,6 +132,7 @@ impl Executor for SimExecutor {
             nano_cpus: NANO_CPUS,
             memory: MEMORY,
             engine_version: "sim".into(),
+            form: skep_types::object::FORM,
             ..NodeDescription::default()
         }
     }

@@ -160,7 +160,15 @@ pub struct NodeDescription {
     /// or its version knows none.
     #[serde(default)]
     pub ipv6: Option<Vec<Ipv6Addr>>,
+    /// The newest form of objects that its version reads, as [`FORM`]; 0 of versions that do not say.
+    #[serde(default)]
+    pub form: u32,
 }
+
+/// The newest form of objects that this version reads. Fields that a version does not know are kept beside their object; a value
+/// of a field that it does not know, it cannot read at all. So what has such a value is written only when every node can read it
+/// ([`NodeDescription::form`]). 1: [`crate::spec::Protocol::Sctp`].
+pub const FORM: u32 = 1;
 
 /// Whether a node is alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]

@@ -424,15 +424,24 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP. A version that does not know it cannot read what names it: see [`crate::object::FORM`].
+    Sctp,
 }
 
 impl Protocol {
-    /// `tcp` or `udp`.
+    /// By its name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|p| p.as_str() == name)
+    }
+
+    /// `tcp`, `udp` or `sctp`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         }
     }
 }

@@ -150,6 +150,12 @@ mod tests {
             one("published=8080,target=80,mode=host"),
             json!({"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080, "PublishMode": "host"})
         );
+        for text in ["9999:9999/sctp", "published=9999,target=9999,protocol=sctp"] {
+            assert_eq!(
+                one(text),
+                json!({"Protocol": "sctp", "TargetPort": 9999, "PublishedPort": 9999, "PublishMode": "ingress"})
+            );
+        }
         assert_eq!(service("8000-8002:80-82").unwrap().len(), 3);
         for (bad, why) in [
             ("1.2.3.4:80:80", "hostip is not supported"),
@@ -173,6 +179,7 @@ mod tests {
         );
         assert_eq!(short("8000-8010:80").unwrap()[0].published, "8000-8010");
         assert_eq!(short("[::1]:80:90/udp").unwrap()[0].ip, "::1");
+        assert_eq!(short("9999/sctp").unwrap()[0].protocol, "sctp");
         assert!(short("a.b:1:2").is_err());
     }
 }

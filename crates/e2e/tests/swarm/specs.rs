@@ -219,9 +219,9 @@ fn wrong() -> Vec<Case> {
         ("EndpointSpec.Ports", json!([{"TargetPort": 80, "Protocol": "x"}]), 400, "!EndpointSpec: invalid protocol: \"x\""),
         (
             "EndpointSpec.Ports",
-            json!([{"TargetPort": 80, "Protocol": "sctp"}]),
-            501,
-            "publishing sctp ports is not built yet in Skep",
+            json!([{"TargetPort": 80, "PublishedPort": 81, "Protocol": "sctp"}, {"TargetPort": 82, "PublishedPort": 81, "Protocol": "sctp"}]),
+            400,
+            "!EndpointSpec: duplicate published ports provided",
         ),
         (
             "EndpointSpec.Ports",

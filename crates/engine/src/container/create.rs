@@ -61,12 +61,7 @@ pub(super) fn merge(mut config: ContainerConfig, image: &ImageInfo) -> Container
 
 fn parse_port(text: &str) -> Option<(u16, Protocol)> {
     let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        _ => return None,
-    };
-    Some((port.parse().ok()?, protocol))
+    Some((port.parse().ok()?, Protocol::named(protocol)?))
 }
 
 impl Engine {

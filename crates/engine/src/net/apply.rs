@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use skep_netplan::facts::{Attach, Facts};
-use skep_netplan::nft::rule::UDP;
+use skep_netplan::nft::rule::{SCTP, UDP};
 use skep_netplan::nft::{Datum, Family, Table};
 use skep_netplan::{NetnsState, Ns, Step, absorb, diff, host, overlay, sandbox};
+use skep_types::spec::Protocol;
 
 use super::core::{Core, overlay_ns};
 use super::guard::surely_ours;
@@ -83,7 +84,7 @@ impl Core {
         if steps.is_empty() {
             return;
         }
-        let (before, closed) = (targets(applied), udp_ports(applied));
+        let (before, closed) = (targets(applied), loose_ports(applied));
         for (step, result) in steps.iter().zip(self.host.apply(ns, &steps)) {
             match result {
                 Ok(()) => absorb(applied, step),
@@ -92,7 +93,7 @@ impl Core {
         }
         // map first, then flows: a flow made between the two would keep the old backend
         let gone: Vec<IpAddr> = before.difference(&targets(applied)).copied().collect();
-        let opened: BTreeSet<u16> = udp_ports(applied).difference(&closed).copied().collect();
+        let opened: BTreeSet<_> = loose_ports(applied).difference(&closed).copied().collect();
         if !gone.is_empty() || !opened.is_empty() {
             errors.extend(self.host.forget_flows(ns, &gone, &opened).err());
         }
@@ -166,12 +167,14 @@ fn ours(name: &str, found: &Found) -> bool {
     surely_ours(name) || shared && found.marked.contains(name)
 }
 
-/// UDP ports that lead somewhere: the last two fields of their maps' keys are protocol and port.
-fn udp_ports(state: &NetnsState) -> BTreeSet<u16> {
+/// Ports that lead somewhere, of the protocols whose flows stay as they were made: the last two fields of their maps' keys are
+/// protocol and port.
+fn loose_ports(state: &NetnsState) -> BTreeSet<(Protocol, u16)> {
     let maps = ["pub", "pubone", "hostany", "hostone"];
     let sets = state.tables.values().flat_map(|t| maps.iter().filter_map(|name| t.sets.get(*name)));
     let port = |key: &Vec<u8>| match key.get(key.len().checked_sub(8)?..)? {
-        [UDP, _, _, _, high, low, ..] => Some(u16::from_be_bytes([*high, *low])),
+        [UDP, _, _, _, high, low, ..] => Some((Protocol::Udp, u16::from_be_bytes([*high, *low]))),
+        [SCTP, _, _, _, high, low, ..] => Some((Protocol::Sctp, u16::from_be_bytes([*high, *low]))),
         _ => None,
     };
     sets.flat_map(|set| set.elements.keys()).filter_map(port).collect()

@@ -77,7 +77,7 @@ pub enum NetError {
         ip: IpAddr,
         /// Port.
         port: u16,
-        /// `tcp` or `udp`.
+        /// `tcp`, `udp` or `sctp`.
         proto: &'static str,
     },
     /// The request makes no sense (400).

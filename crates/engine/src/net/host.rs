@@ -10,6 +10,7 @@ use skep_netplan::drift::Seen;
 use skep_netplan::state::{FdbEntry, LinkKind, Route};
 use skep_netplan::{Mac, NetnsState, Ns, Step};
 use skep_types::Ipv4Net;
+use skep_types::spec::Protocol;
 use skep_types::wireguard::PublicKey;
 
 use super::NetError;
@@ -95,6 +96,12 @@ pub trait NetHost: Send + Sync {
     /// The failed system call.
     fn tcp_listener(&self, ns: &Ns, addr: SocketAddr) -> Result<TcpListener, NetError>;
 
+    /// Binds an SCTP socket of the namespace and closes it again.
+    ///
+    /// # Errors
+    /// The failed system call, which is the first one where the kernel has no SCTP.
+    fn try_sctp(&self, ns: &Ns, addr: SocketAddr) -> Result<(), NetError>;
+
     /// Watches for changes that others make to the tables of the host's namespace.
     ///
     /// # Errors
@@ -129,10 +136,11 @@ pub trait NetHost: Send + Sync {
         size: u32,
     ) -> Result<BTreeSet<Ipv4Addr>, NetError>;
 
-    /// Forgets UDP flows, and TCP connections that were never answered, whose destination was changed to one of these addresses, and
-    /// UDP flows to one of these ports that were left as they are, since the port led nowhere; the number forgotten.
+    /// Forgets UDP flows, TCP connections that were never answered and SCTP ones that were not or are at their end, whose destination
+    /// was changed to one of these addresses; and flows of UDP and SCTP to one of these ports that were left as they are, since
+    /// the port led nowhere. Returns the number forgotten.
     ///
     /// # Errors
     /// The failed system call.
-    fn forget_flows(&self, ns: &Ns, targets: &[IpAddr], opened: &BTreeSet<u16>) -> Result<usize, NetError>;
+    fn forget_flows(&self, ns: &Ns, targets: &[IpAddr], opened: &BTreeSet<(Protocol, u16)>) -> Result<usize, NetError>;
 }

@@ -111,8 +111,9 @@ impl Core {
         let refused = match map.protocol {
             Protocol::Tcp => self.host.tcp_listener(&Ns::Host, addr).err(),
             Protocol::Udp => self.host.udp_socket(&Ns::Host, addr).err(),
+            Protocol::Sctp => self.host.try_sctp(&Ns::Host, addr).err(),
         };
-        // other reasons (no such address on this host yet) are no reason to refuse
+        // other reasons (no such address on this host yet, a kernel without SCTP) are no reason to refuse
         matches!(refused, Some(NetError::Host { cause, .. }) if cause.kind() == std::io::ErrorKind::AddrInUse)
     }
 }

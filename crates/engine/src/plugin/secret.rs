@@ -33,6 +33,7 @@ fn port(p: &PortConfig) -> Value {
     let protocol = match p.protocol {
         Protocol::Tcp => 0,
         Protocol::Udp => 1,
+        Protocol::Sctp => 2,
     };
     let mode = match p.mode {
         PublishMode::Ingress => 0,
@@ -84,9 +85,9 @@ mod tests {
 
     #[test]
     fn the_question_has_the_fields_of_swarmkit() {
-        let port = PortConfig {
+        let port = |protocol| PortConfig {
             name: String::new(),
-            protocol: Protocol::Udp,
+            protocol,
             target: 53,
             published: 5353,
             mode: PublishMode::Host,
@@ -100,7 +101,7 @@ mod tests {
             service: "web".into(),
             service_labels: [].into(),
             hostname: String::new(),
-            endpoint: EndpointSpec { mode: EndpointMode::Dnsrr, ports: vec![port] },
+            endpoint: EndpointSpec { mode: EndpointMode::Dnsrr, ports: [Protocol::Udp, Protocol::Sctp].map(port).into() },
             task_id: "t1".into(),
             task: "web.1.t1".into(),
             image: "i".into(),
@@ -109,7 +110,10 @@ mod tests {
         let expected = json!({
             "SecretName": "db", "SecretLabels": {"a": "b"}, "ServiceID": "s1", "ServiceName": "web", "TaskID": "t1",
             "TaskName": "web.1.t1", "TaskImage": "i", "NodeID": "n1",
-            "ServiceEndpointSpec": {"Mode": 1, "Ports": [{"Protocol": 1, "TargetPort": 53, "PublishedPort": 5353, "PublishMode": 1}]},
+            "ServiceEndpointSpec": {"Mode": 1, "Ports": [
+                {"Protocol": 1, "TargetPort": 53, "PublishedPort": 5353, "PublishMode": 1},
+                {"Protocol": 2, "TargetPort": 53, "PublishedPort": 5353, "PublishMode": 1},
+            ]},
         });
         assert_eq!(body(&ask), expected);
     }

@@ -10,7 +10,7 @@ use skep_netplan::nft::{
 };
 
 use super::dump::text;
-use super::expr::unreachable_port;
+use super::expr::{UNREACHABLE_PROTOCOL, unreachable_port};
 use super::msg::{DUMP, Msg, Socket, attrs, find};
 use super::nft::{DATA_IS_VERDICT, SET_IS_MAP, SUBSYSTEM, family_number};
 
@@ -304,6 +304,7 @@ fn expression(family: Family, name: &str, f: &Attrs<'_>) -> Option<Expr> {
         "reject" => match (number(f, 1)?, number(f, 2)) {
             (1, _) => Expr::RejectReset,
             (0, Some(code)) if code == u32::from(unreachable_port(family)) => Expr::RejectPort,
+            (0, Some(code)) if code == u32::from(UNREACHABLE_PROTOCOL) && family == Family::Ip => Expr::RejectProtocol,
             _ => return None,
         },
         "exthdr" if (number(f, 2), number(f, 3), number(f, 4), number(f, 6)) == (Some(2), Some(2), Some(2), Some(1)) => {

@@ -27,6 +27,16 @@ pub(super) fn unreachable_port(family: Family) -> u8 {
     if family == Family::Ip6 { 4 } else { 3 }
 }
 
+/// ICMP's code of an unreachable protocol.
+pub(super) const UNREACHABLE_PROTOCOL: u8 = 2;
+
+fn unreachable(m: &mut Msg, code: u8) {
+    named(m, "reject", |m| {
+        m.be32(1, 0);
+        m.attr(2, &[code]);
+    });
+}
+
 /// Appends one expression to the list of a rule in a table of this family.
 pub(super) fn encode(m: &mut Msg, family: Family, expr: &Expr) {
     match expr {
@@ -77,10 +87,8 @@ pub(super) fn encode(m: &mut Msg, family: Family, expr: &Expr) {
         Expr::Masquerade => named(m, "masq", |_| {}),
         Expr::NoTrack => named(m, "notrack", |_| {}),
         Expr::RejectReset => named(m, "reject", |m| m.be32(1, 1)),
-        Expr::RejectPort => named(m, "reject", |m| {
-            m.be32(1, 0);
-            m.attr(2, &[unreachable_port(family)]);
-        }),
+        Expr::RejectPort => unreachable(m, unreachable_port(family)),
+        Expr::RejectProtocol => unreachable(m, UNREACHABLE_PROTOCOL),
         Expr::Verdict(v) => named(m, "immediate", |m| {
             m.be32(1, VERDICT_REGISTER);
             m.nest(2, |m| verdict(m, v));

@@ -4,6 +4,7 @@ use std::io;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::SockProtocol;
+use rustix::net::{AddressFamily, SocketType, ipproto};
 use skep_netplan::doctor::{Features, Place, Stranger};
 use skep_netplan::nft::rule::{self, join, to_local};
 use skep_netplan::nft::{ChainKind, Expr, Family, Hook, HookPoint, NftOp};
@@ -25,8 +26,7 @@ const IPV6: u8 = 10;
 pub(super) fn features() -> io::Result<Features> {
     ns::on_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        let sctp = rustix::net::RawProtocol::new(132).map(rustix::net::Protocol::from_raw);
-        let sctp = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, sctp).is_ok();
+        let sctp = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::SCTP)).is_ok();
         let (vxlan, wireguard) = (link("vxlan").is_ok(), link("wireguard").is_ok());
         Ok(Features { egress: egress().is_ok(), vxlan, wireguard, sctp, ipv6: ipv6().is_ok() })
     })

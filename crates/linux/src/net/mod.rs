@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::sys::socket::SockProtocol;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with};
 use skep_engine::net::{Found, NetError, NetHost, TableWatch};
 use skep_netplan::doctor::{Features, Stranger};
 use skep_netplan::drift::Seen;
@@ -33,6 +34,7 @@ use skep_netplan::host::tunnel;
 use skep_netplan::nft::NftOp;
 use skep_netplan::state::{Link, LinkKind};
 use skep_netplan::{Mac, NetnsState, Ns, Step};
+use skep_types::spec::Protocol;
 use skep_types::wireguard::PublicKey;
 
 use crate::wireguard::WireGuard;
@@ -337,6 +339,15 @@ impl NetHost for LinuxNet {
         made.map_err(|e| NetError::host("listen on TCP", format!("{addr} in {ns}"), e))
     }
 
+    fn try_sctp(&self, ns: &Ns, addr: SocketAddr) -> Result<(), NetError> {
+        let tried = self.spaces.run(ns, || {
+            let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::SCTP))?;
+            Ok(bind(&socket, &addr)?)
+        });
+        tried.map_err(|e| NetError::host("bind SCTP socket", format!("{addr} in {ns}"), e))
+    }
+
     fn watch(&self) -> Result<Box<dyn TableWatch>, NetError> {
         let opened = self.spaces.run(&Ns::Host, watch::Watch::open);
         opened.map(|w| Box::new(w) as _).map_err(|e| NetError::host("watch", "nftables", e))
@@ -372,7 +383,7 @@ impl NetHost for LinuxNet {
         self.spaces.run(&Ns::Host, || ask::ask(dev, own, peers, size)).map_err(|e| NetError::host("ask other nodes on", dev, e))
     }
 
-    fn forget_flows(&self, ns: &Ns, targets: &[IpAddr], opened: &BTreeSet<u16>) -> Result<usize, NetError> {
+    fn forget_flows(&self, ns: &Ns, targets: &[IpAddr], opened: &BTreeSet<(Protocol, u16)>) -> Result<usize, NetError> {
         let gone = self.session(ns).and_then(|session| conntrack::forget(&mut lock(&session).nft, targets, opened));
         gone.map_err(|e| NetError::host("forget flows of", ns.to_string(), e))
     }

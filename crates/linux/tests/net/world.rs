@@ -13,6 +13,8 @@ use skep_engine::net::{LocalNetworkSpec, NetConfig, NetHost, NetworkManager, San
 use skep_linux::net::LinuxNet;
 use skep_netplan::Ns;
 
+use crate::sctp;
+
 const PATIENCE: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -88,6 +90,15 @@ impl World {
 
     pub(crate) fn client_udp(&self, to: &str) -> io::Result<String> {
         self.client.run_in(&Ns::Host, || udp(to))
+    }
+
+    pub(crate) fn client_sctp(&self, to: &str, port: u16) -> io::Result<String> {
+        self.client.run_in(&Ns::Host, || sctp::ask_from(to, port))
+    }
+
+    /// The outside client's end of an association.
+    pub(crate) fn client_association(&self, to: &str, port: u16) -> sctp::Association {
+        self.client.run_in(&Ns::Host, || sctp::Association::new(to, port)).unwrap()
     }
 
     /// A UDP socket of the outside client.
@@ -255,6 +266,14 @@ impl Host {
         self.net.run_in(ns, || udp(to))
     }
 
+    pub(crate) fn sctp(&self, ns: &Ns, to: &str) -> io::Result<String> {
+        self.sctp_from(ns, to, 0)
+    }
+
+    pub(crate) fn sctp_from(&self, ns: &Ns, to: &str, port: u16) -> io::Result<String> {
+        self.net.run_in(ns, || sctp::ask_from(to, port))
+    }
+
     pub(crate) fn connect(&self, ns: &Ns, to: &str) -> TcpStream {
         self.net.run_in(ns, || connect(to)).unwrap()
     }
@@ -382,10 +401,11 @@ fn udp(to: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&buf[..len]).into_owned())
 }
 
-/// Answers every line and datagram at port 80, of both families, until the test ends.
+/// Answers every line, datagram and association at port 80, of both families, until the test ends.
 fn serve(net: &LinuxNet, ns: &Ns, name: &str) {
     let listener = net.run_in(ns, || TcpListener::bind("[::]:80")).unwrap();
     let socket = net.run_in(ns, || UdpSocket::bind("[::]:80")).unwrap();
+    net.run_in(ns, || sctp::serve(name, true).and_then(|()| sctp::serve(name, false))).unwrap();
     let (tcp_name, udp_name) = (name.to_owned(), name.to_owned());
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {

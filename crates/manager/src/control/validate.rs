@@ -2,14 +2,15 @@
 //! change what it checks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use skep_plan::constraint::Constraint;
 use skep_state::{Key, Store};
 use skep_types::control::{Code, ControlError};
 use skep_types::file::{FileKind, FileRef};
-use skep_types::object::Version;
+use skep_types::object::{Node, Version};
 use skep_types::reference::Reference;
-use skep_types::spec::{ContainerSpec, EndpointMode, Labels, PublishMode, Resources, ServiceSpec, UpdateConfig};
+use skep_types::spec::{ContainerSpec, EndpointMode, Labels, Protocol, PublishMode, Resources, ServiceSpec, UpdateConfig};
 use skep_types::{ServiceId, limits, options, template};
 
 use crate::error::{invalid, rpc};
@@ -51,6 +52,7 @@ pub(crate) fn service(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) 
         update(u)?;
     }
     endpoint(spec)?;
+    readable(store, spec)?;
     let publishes = spec.endpoint.ports.iter().any(|p| p.mode == PublishMode::Ingress);
     for n in &spec.task.networks {
         if let Some(own) = n.target.of_each_host() {
@@ -160,6 +162,26 @@ fn endpoint(spec: &ServiceSpec) -> Result<(), ControlError> {
     Ok(())
 }
 
+/// A protocol that a version before does not know would part a manager of that version from the tables, and a worker from its
+/// managers. Nodes that never told of themselves are no reason to refuse: they only now join.
+fn readable(store: &Store, spec: &ServiceSpec) -> Result<(), ControlError> {
+    if !spec.endpoint.ports.iter().any(|p| p.protocol == Protocol::Sctp) {
+        return Ok(());
+    }
+    let old = |n: &&Arc<Node>| n.description.form < 1 && !n.description.engine_version.is_empty();
+    match store.nodes().find(old) {
+        Some(n) => Err(rpc(
+            Code::FailedPrecondition,
+            format!(
+                "EndpointSpec: node {} ({}) has a version of Skep that does not know ports of sctp: install this one there and \
+                 restart its daemon, or remove the node from the swarm",
+                n.description.hostname, n.id
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
 /// No other service publishes one of the ports: two on every node never, one on every node and one per task neither.
 fn ports_are_free(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) -> Result<(), ControlError> {
     for p in spec.endpoint.ports.iter().filter(|p| p.published != 0) {
@@ -182,4 +204,52 @@ fn ports_are_free(store: &Store, spec: &ServiceSpec, id: Option<ServiceId>) -> R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use skep_state::{Op, Transaction};
+    use skep_types::object::FORM;
+    use skep_types::spec::{Availability, EndpointSpec, PortConfig, Role, ServiceMode, TaskSpec};
+    use skep_types::{NodeId, Time};
+
+    #[test]
+    fn what_a_node_cannot_read_is_not_written() {
+        let port = |protocol| PortConfig {
+            name: String::new(),
+            protocol,
+            target: 9999,
+            published: 9999,
+            mode: PublishMode::Host,
+            host_ip: None,
+        };
+        let spec = |protocol| ServiceSpec {
+            name: "web".into(),
+            labels: Labels::new(),
+            mode: ServiceMode::Global,
+            task: TaskSpec { container: ContainerSpec { image: "i".into(), ..Default::default() }, ..Default::default() },
+            update: None,
+            rollback: None,
+            endpoint: EndpointSpec { ports: vec![port(protocol)], ..Default::default() },
+        };
+        let with = |version: &str, form| {
+            let mut node = Node::new(NodeId(7), Role::Worker, Availability::Active);
+            node.description.hostname = "old".into();
+            node.description.engine_version = version.into();
+            node.description.form = form;
+            let mut store = Store::default();
+            store.apply(1, &Transaction::new(Time(1), vec![], vec![Op::PutNode(Box::new(node))])).unwrap();
+            store
+        };
+        let refused = service(&with("0.1.0", 0), &spec(Protocol::Sctp), None).unwrap_err();
+        assert!(
+            refused.message.contains("node old (") && refused.message.contains("does not know ports of sctp"),
+            "{refused:?}"
+        );
+        assert_eq!(service(&with("0.1.0", 0), &spec(Protocol::Udp), None), Ok(()));
+        assert_eq!(service(&with("0.1.0", FORM), &spec(Protocol::Sctp), None), Ok(()));
+        assert_eq!(service(&with("", 0), &spec(Protocol::Sctp), None), Ok(()), "it has not told of itself yet");
+    }
 }

@@ -11,7 +11,8 @@ use skep_types::{Ipv4Net, Ipv6Net, NetworkId, NodeId};
 
 use super::*;
 use crate::facts::{Attach, Bridge, Container, Endpoint, Facts, Member, Published};
-use crate::nft::Datum;
+use crate::nft::rule::TCP;
+use crate::nft::{Datum, Field};
 use crate::state::Ns;
 use crate::version::Version;
 use crate::{host, overlay, sandbox};
@@ -31,6 +32,13 @@ impl Gen {
     fn byte(&mut self, n: u8) -> u8 {
         u8::try_from(self.below(u64::from(n))).unwrap_or(0)
     }
+}
+
+const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+
+/// One that follows from a number.
+fn protocol(n: u16) -> Protocol {
+    PROTOCOLS[usize::from(n % 3)]
 }
 
 fn net(text: &str) -> Ipv4Net {
@@ -95,12 +103,13 @@ pub(crate) fn facts(g: &mut Gen) -> Facts {
             pairing: dual.then(|| pairing(net("10.0.1.0/24"), "fd00:1::/64")),
         })],
         ingress: (g.below(4) > 0).then(|| {
+            let published = 8000 + u16::from(g.byte(2));
             View::new(IngressView {
                 vni: 4096,
                 subnet: net("10.255.0.0/24"),
                 ports: vec![IngressPort {
-                    protocol: Protocol::Tcp,
-                    published: 8000 + u16::from(g.byte(2)),
+                    protocol: protocol(published),
+                    published,
                     target: 80,
                     backends: taking
                         .iter()
@@ -155,7 +164,7 @@ fn container(t: u8, published: bool, dual: bool, dual_bridge: bool) -> Container
     let outside = Ipv4Addr::new(172, 18, 0, t);
     let outside6 = Ipv6Addr::new(0xfd00, 0x172, 18, 0, 0, 0, 0, t.into());
     let port = Published {
-        protocol: Protocol::Udp,
+        protocol: protocol(t.into()),
         host_ip: Ipv4Addr::UNSPECIFIED.into(),
         host_port: 9000 + u16::from(t),
         addr: outside.into(),
@@ -173,7 +182,7 @@ fn container(t: u8, published: bool, dual: bool, dual_bridge: bool) -> Container
         endpoints: vec![inner, outer],
         ports: if published { vec![port, port6] } else { Vec::new() },
         ingress: Some(Ipv4Addr::new(10, 255, 0, t)),
-        ingress_ports: vec![(Protocol::Tcp, 80)],
+        ingress_ports: vec![(protocol(t.into()), 80)],
         dns_port: Some(4000),
     }
 }
@@ -226,6 +235,43 @@ fn a_new_backend_changes_elements_only() {
         assert!(!ops.is_empty());
         let elements = |op: &NftOp| matches!(op, NftOp::AddElements(..) | NftOp::DelElements(..));
         assert!(ops.iter().all(elements), "{ops:?}");
+    }
+}
+
+/// The same number by each protocol is three ports, of the mesh and of a container alike, each with its own keys.
+#[test]
+fn a_number_is_a_port_of_each_protocol() {
+    let mut g = Gen(17);
+    let usable = |f: &Facts| {
+        let port = f.member.as_ref().and_then(|m| m.plane.ingress.as_ref()).map(|i| i.ports[0].clone());
+        !f.containers.is_empty() && port.is_some_and(|p| p.host_ip.is_none() && !p.prefer_local && p.backends.len() > 1)
+    };
+    let mut facts = std::iter::repeat_with(|| facts(&mut g)).find(usable).expect("one in a few");
+    let plane = &mut facts.member.as_mut().expect("checked").plane;
+    plane.ingress = plane.ingress.as_ref().map(|view| {
+        view.with(|view| {
+            let port = view.ports[0].clone();
+            view.ports = PROTOCOLS.map(|protocol| IngressPort { protocol, published: 9999, ..port.clone() }).into();
+        })
+    });
+    let (of, addr) = (&mut facts.containers[0], Ipv4Addr::new(172, 18, 0, 77).into());
+    let any = Ipv4Addr::UNSPECIFIED.into();
+    of.ports = PROTOCOLS.map(|protocol| Published { protocol, host_ip: any, host_port: 9998, addr, port: 53 }).into();
+    of.ingress_ports = PROTOCOLS.map(|protocol| (protocol, 80)).into();
+    let table = &states(&facts)[0].tables[&(Family::Ip, "skep".to_owned())];
+    let keys = |set: &str, fields: &[Field]| -> Vec<String> {
+        table.sets[set].elements.keys().map(|k| crate::nft::words::key(fields, k)).collect()
+    };
+    let port = [Field::Proto, Field::Port];
+    assert_eq!(keys("pub", &port), ["tcp . 9999", "udp . 9999", "sctp . 9999"]);
+    let own = keys("hostany", &port);
+    assert_eq!(own.iter().filter(|k| k.ends_with(" . 9998")).collect::<Vec<_>>(), ["tcp . 9998", "udp . 9998", "sctp . 9998"]);
+    let inside = facts.containers[0].ingress.expect("each has one");
+    for name in ["tcp", "udp", "sctp"] {
+        let local = keys("local", &[Field::Ipv4, Field::Proto, Field::Port]);
+        assert!(local.contains(&format!("{inside} . {name} . 80")), "{local:?}");
+        let backends = keys("pubbe", &[Field::Proto, Field::Port, Field::Mark]);
+        assert!(backends.iter().any(|k| k.starts_with(&format!("{name} . 9999 . "))), "{backends:?}");
     }
 }
 
@@ -295,16 +341,17 @@ fn every_other_entry_node_has_a_way_to_each_container() {
         let facts = facts(&mut g);
         let Some(member) = &facts.member else { continue };
         let states = states(&facts);
-        for family in [Family::Ip, Family::Ip6] {
+        for (family, size) in [(Family::Ip, 4), (Family::Ip6, 16)] {
             let table = states[0].tables.get(&(family, "skep".to_owned()));
             let Some(entries) = table.and_then(|t| t.sets.get("entries")).map(|set| &set.elements) else { continue };
-            let tasks = table.map_or(0, |t| t.sets["local"].elements.len());
-            assert_eq!(entries.len(), tasks * member.plane.peers.iter().count(), "all of TCP, and no two nodes of a kind here");
+            let tcp = |t: &Table| t.sets["local"].elements.keys().filter(|key| key[size] == TCP).count();
+            let ways = table.map_or(0, tcp) * member.plane.peers.iter().count();
+            assert_eq!(entries.len(), ways, "no two nodes of a kind here");
             for to in entries.values() {
                 let Datum::Value(to) = to else { panic!("{to:?}") };
                 let leads = |r: &&Route| match (r.dest.addr, family) {
-                    (IpAddr::V4(net), Family::Ip) => Ipv4Net::new(net, r.dest.prefix).contains(addr_of(&to[..4]).into()),
-                    (IpAddr::V6(net), Family::Ip6) => Ipv6Net::new(net, r.dest.prefix).contains(addr_of(&to[..16]).into()),
+                    (IpAddr::V4(net), Family::Ip) => Ipv4Net::new(net, r.dest.prefix).contains(addr_of(&to[..size]).into()),
+                    (IpAddr::V6(net), Family::Ip6) => Ipv6Net::new(net, r.dest.prefix).contains(addr_of(&to[..size]).into()),
                     _ => false,
                 };
                 let leads = |r: &&Route| r.dest.prefix > 0 && leads(r);

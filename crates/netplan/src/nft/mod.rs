@@ -298,6 +298,8 @@ pub enum Expr {
     RejectReset,
     /// Answers with ICMP port unreachable.
     RejectPort,
+    /// Answers with ICMP protocol unreachable, which only IPv4 has.
+    RejectProtocol,
     /// Ends the rule.
     Verdict(Verdict),
 }

@@ -13,6 +13,8 @@ use crate::version::Version;
 pub const TCP: u8 = 6;
 /// `IPPROTO_UDP`.
 pub const UDP: u8 = 17;
+/// `IPPROTO_SCTP`.
+pub const SCTP: u8 = 132;
 /// Connection state bits established and related.
 pub const ESTABLISHED_RELATED: u32 = 6;
 /// Connection state bit new.

@@ -22,6 +22,7 @@ fn field(kind: Field, bytes: &[u8]) -> String {
         (Field::Ether, [a, b, c, d, e, f]) => crate::Mac([*a, *b, *c, *d, *e, *f]).to_string(),
         (Field::Proto, [6]) => "tcp".to_owned(),
         (Field::Proto, [17]) => "udp".to_owned(),
+        (Field::Proto, [132]) => "sctp".to_owned(),
         (Field::Proto, [n]) => n.to_string(),
         (Field::Port, [a, b]) => u16::from_be_bytes([*a, *b]).to_string(),
         (Field::Mark, [a, b, c, d]) => u32::from_ne_bytes([*a, *b, *c, *d]).to_string(),
@@ -70,6 +71,8 @@ mod tests {
         assert_eq!(key(&[Field::IfName], &super::super::if_name("eth0")), "eth0");
         let raw = bytes(&[&Ipv6Addr::LOCALHOST.octets(), &[17], &53u16.to_be_bytes()]);
         assert_eq!(key(&[Field::Ipv6, Field::Proto, Field::Port], &raw), "::1 . udp . 53");
+        let raw = bytes(&[&[132], &9999u16.to_be_bytes()]);
+        assert_eq!(key(&[Field::Proto, Field::Port], &raw), "sctp . 9999");
         assert_eq!(key(&fields, &[1]), " .  .  . ");
         let set = Set::new(&[Field::Mark], SetData::Verdict);
         assert_eq!(value(&set, &Datum::Verdict(Verdict::Goto("n2".to_owned()))), "goto n2");

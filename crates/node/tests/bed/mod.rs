@@ -72,6 +72,7 @@ impl Executor for Host {
             os: "linux".into(),
             nano_cpus: 4_000_000_000,
             memory: 8 << 30,
+            form: skep_types::object::FORM,
             ..Default::default()
         }
     }

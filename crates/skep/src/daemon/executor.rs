@@ -366,6 +366,7 @@ impl Executor for EngineExecutor {
             certificate: None,
             wireguard: wireguard.ok(),
             ipv6: self.engine.net.has_ipv6().then(|| skep_linux::runtime::addresses6(MOST_ADDRESSES)),
+            form: skep_types::object::FORM,
         }
     }
 

@@ -110,6 +110,10 @@ fn a_published_port_has_one_owner_whoever_proposes_it() {
     twice.ports.push(twice.ports[0].clone());
     assert!(matches!(s.apply(4, &tx(vec![Op::PutService(Box::new(twice))])), Err(Refused::Port { port: 82, .. })));
     assert!(s.port_owner(Protocol::Tcp, 82).is_none());
+    let mut other = service(3, "gate", 80);
+    other.ports[0].protocol = Protocol::Sctp;
+    s.apply(4, &tx(vec![Op::PutService(Box::new(other))])).unwrap();
+    assert_eq!(s.port_owner(Protocol::Sctp, 80), Some(ServiceId(3)), "another protocol's port");
     // Freed with its owner.
     s.apply(5, &tx(vec![Op::DeleteService(ServiceId(1)), Op::PutService(Box::new(service(2, "db", 80)))])).unwrap();
     assert_eq!(s.port_owner(Protocol::Tcp, 80), Some(ServiceId(2)));
