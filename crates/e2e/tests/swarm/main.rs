@@ -34,6 +34,7 @@ mod plugins;
 mod refusals;
 mod registry;
 mod rounds;
+mod sctp;
 mod secrets;
 mod service;
 mod shells;
