@@ -210,29 +210,18 @@ pub(crate) async fn post(
     }
 }
 
-#[derive(Deserialize)]
-pub(crate) struct CreateQuery {
-    #[serde(rename = "fromImage")]
-    from_image: Option<String>,
-    #[serde(rename = "fromSrc")]
-    from_src: Option<String>,
-    repo: Option<String>,
-    tag: Option<String>,
-    message: Option<String>,
-    changes: Option<String>,
-    platform: Option<String>,
-}
-
-/// Pull and import.
+/// Pull and import, of which `changes` may come several times, each with a line of a Dockerfile.
 pub(crate) async fn create(
     State(app): State<App>,
-    Query(query): Query<CreateQuery>,
+    Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
     body: Body,
 ) -> Handled {
-    let tag = query.tag.filter(|t| !t.is_empty());
-    if let Some(image) = query.from_image.filter(|i| !i.is_empty()) {
-        if let Some(platform) = query.platform.filter(|p| !p.is_empty()) {
+    let all = |key: &str| query.iter().filter(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.clone()).collect::<Vec<_>>();
+    let one = |key: &str| all(key).pop();
+    let tag = one("tag");
+    if let Some(image) = one("fromImage") {
+        if let Some(platform) = one("platform") {
             let own = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
             if !platform.starts_with(own) {
                 return Err(Failure::unbuilt(format!("pulling for another platform ({platform})")));
@@ -246,18 +235,17 @@ pub(crate) async fn create(
         };
         return Ok(progress(app.engine.pull(&reference, auth::credentials(&headers)).await?));
     }
-    match query.from_src.as_deref() {
+    match one("fromSrc").as_deref() {
         Some("-") => {}
         Some(url) => return Err(Failure::unbuilt(format!("importing from the URL {url}"))),
         None => return Err(Failure::invalid("fromImage or fromSrc must be given")),
     }
-    let reference = match (query.repo.filter(|r| !r.is_empty()), tag) {
+    let reference = match (one("repo"), tag) {
         (Some(repo), Some(tag)) => format!("{repo}:{tag}"),
         (Some(repo), None) => repo,
         _ => String::new(),
     };
-    let changes = query.changes.map(|c| vec![c]).unwrap_or_default();
-    let id = app.engine.import(upload(body), &reference, changes, query.message.as_deref().unwrap_or_default()).await?;
+    let id = app.engine.import(upload(body), &reference, all("changes"), &one("message").unwrap_or_default()).await?;
     Ok(Json(json!({"status": id})).into_response())
 }
 

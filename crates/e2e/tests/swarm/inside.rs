@@ -99,7 +99,11 @@ fn files_go_in_and_out() {
         assert!(ran.contains("COLOUR=red"), "{ran}");
         let ran = m(&["run", "--rm", "made:1", "sh", "-c", "cat /root/added; ls /bin/yes; tail -n 1 /etc/passwd"]);
         assert!(ran.out.starts_with("x\nme:x:1:1") && ran.err.contains("/bin/yes: No such file"), "{ran:?}");
-        let _ = m(&["rmi", "made:1"]).ok();
+        let changes = ["-c", "ENV COLOUR=blue", "-c", "EXPOSE 9/sctp"];
+        let _ = m(&[&["import"], &changes[..], &[&at("all.tar"), "brought:1"]].concat()).ok();
+        let config = m(&["inspect", "--format", "{{.Config.Env}} {{json .Config.ExposedPorts}}", "brought:1"]).ok();
+        assert!(config.contains("COLOUR=blue") && config.contains("{\"9/sctp\":{}}"), "{config}");
+        let _ = m(&["rmi", "made:1", "brought:1"]).ok();
         let _ = sh(&bed, "sed -i /^me:/d /etc/passwd; rm /root/added; ln -s /bin/busybox /bin/yes");
     }
 }
