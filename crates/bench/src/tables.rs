@@ -170,17 +170,17 @@ async fn fill(dir: &Path, nodes: u128, tasks: u128) -> Result<(), String> {
     let took = done.ok_or("no snapshot was made")?;
     let size = raft.metrics().snapshot_bytes >> 20;
     println!("| a snapshot of it, {size} MiB | {:.1} s, {} MiB resident meanwhile |", took.as_secs_f64(), resident());
-    let (mut alone, begin) = (Duration::ZERO, Instant::now());
+    let (mut after, begin) = (Duration::ZERO, Instant::now());
     while begin.elapsed() < took {
         let one = Instant::now();
         write(&raft, vec![]).await?;
-        alone = alone.max(one.elapsed());
+        after = after.max(one.elapsed());
     }
     let millis = |d: Duration| d.as_secs_f64() * 1000.0;
     println!(
-        "| the longest write beside it; in as long a time after it | {:.1} ms; {:.1} ms |",
+        "| the longest write beside it; in as long a time after it, while the log is cut | {:.1} ms; {:.1} ms |",
         millis(longest),
-        millis(alone)
+        millis(after)
     );
     raft.shutdown().await;
     drop((raft, tables));

@@ -12,7 +12,7 @@ use crate::config::SnapshotMeta;
 use crate::keys::{Key, KeyId, KeyRing};
 use crate::machine::SnapshotFn;
 use crate::snapshot_file::{self, SnapshotFile, Writer};
-use crate::storage::blocking;
+use crate::storage::{background, blocking};
 use crate::{LogError, Storage};
 
 /// The current snapshot.
@@ -137,7 +137,7 @@ impl Snapshots {
         loop {
             let (me, m, make) = (self.clone(), meta.clone(), make.clone());
             let key = self.keys().current;
-            let written = blocking(&self.storage, move || {
+            let written = background(&self.storage, move || {
                 let mut w = Writer::create(&*me.storage, BUILDING, &key, &m)?;
                 make(&mut w)?;
                 w.finish()

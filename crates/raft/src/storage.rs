@@ -1,7 +1,7 @@
 //! The seam to files: what the log and the snapshots do with the disk, and the only place where that work leaves the async
 //! tasks. Must never know what the bytes mean.
 //!
-//! Operations are synchronous. In production they run on the log's own thread or on tokio's blocking threads ([`blocking`]); a
+//! Operations are synchronous. In production they run on the log's own thread or on tokio's blocking threads ([`blocking`], [`background`]); a
 //! simulated disk runs them at once on the calling task and lets the time they would have taken pass in [`Storage::pause`].
 
 use std::fmt::Debug;
@@ -130,6 +130,28 @@ pub(crate) async fn blocking<T: Send + 'static>(
         return r;
     }
     tokio::task::spawn_blocking(f).await.map_err(io::Error::other)?
+}
+
+/// How far the threads of [`background`] stand back, of 19 (`nice`).
+const BACK: i32 = 10;
+
+/// As [`blocking`], for what takes seconds and nobody waits for: on a thread of its own that stands back where cores are wanted by
+/// others, the log's first of all.
+pub(crate) async fn background<T: Send + 'static>(
+    storage: &Arc<dyn Storage>,
+    f: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    if storage.is_simulated() {
+        return blocking(storage, f).await;
+    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("background".to_owned()).spawn(move || {
+        // Of this thread alone, on Linux; it works without, too.
+        drop(rustix::process::setpriority_process(None, BACK));
+        // Who asked may have ended meanwhile.
+        drop(tell.send(f()));
+    })?;
+    told.await.map_err(io::Error::other)?
 }
 
 /// Reads a whole file.

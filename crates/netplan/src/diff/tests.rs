@@ -337,7 +337,7 @@ fn addr_of<const N: usize>(bytes: &[u8]) -> [u8; N] {
 fn every_other_entry_node_has_a_way_to_each_container() {
     let mut g = Gen(17);
     let (mut four, mut six) = (0, 0);
-    for _ in 0..500 {
+    for _ in 0..1_000 {
         let facts = facts(&mut g);
         let Some(member) = &facts.member else { continue };
         let states = states(&facts);

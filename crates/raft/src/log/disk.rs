@@ -180,24 +180,22 @@ impl Disk {
         Ok(())
     }
 
-    /// Drops the oldest segments that hold no entry after `purged`.
-    pub(crate) fn drop_up_to(&mut self, purged: u64) -> Result<(), LogError> {
-        self.drop_while(|c| c.highest <= purged)
+    /// Drops the oldest segment if it holds no entry after `purged`; whether it did.
+    pub(crate) fn drop_one(&mut self, purged: u64) -> Result<bool, LogError> {
+        self.drop_oldest(|c| c.highest <= purged)
     }
 
-    fn drop_while(&mut self, unneeded: impl Fn(&Closed) -> bool) -> Result<(), LogError> {
-        let mut dropped = false;
-        while let Some(c) = self.closed.front().filter(|c| unneeded(c)) {
-            let name = segment_name(c.number);
-            match self.storage.remove(&name) {
-                // Removed by an attempt before this one that failed later on.
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail(&self.storage, "remove", &name)(e)),
-                _ => {}
-            }
-            self.closed.pop_front();
-            dropped = true;
+    fn drop_oldest(&mut self, unneeded: impl Fn(&Closed) -> bool) -> Result<bool, LogError> {
+        let Some(c) = self.closed.front().filter(|c| unneeded(c)) else { return Ok(false) };
+        let name = segment_name(c.number);
+        match self.storage.remove(&name) {
+            // Removed by an attempt before this one that failed later on.
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail(&self.storage, "remove", &name)(e)),
+            _ => {}
         }
-        if dropped { self.storage.sync_dir(DIR).map_err(fail(&self.storage, "sync directory", DIR)) } else { Ok(()) }
+        self.storage.sync_dir(DIR).map_err(fail(&self.storage, "sync directory", DIR))?;
+        self.closed.pop_front();
+        Ok(true)
     }
 
     /// Writes everything anew into one segment under `key` and drops the others. `frames` is all that the log holds; the first
@@ -225,7 +223,8 @@ impl Disk {
         self.key = key.clone();
         self.closed.push_back(Closed { number, highest, size, key: key.id() });
         storage.sync_dir(DIR).map_err(fail(&storage, "sync directory", DIR))?;
-        self.drop_while(|c| c.number < number)
+        while self.drop_oldest(|c| c.number < number)? {}
+        Ok(())
     }
 
     /// Segments, their bytes, and the keys they are sealed with.

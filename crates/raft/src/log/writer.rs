@@ -61,6 +61,9 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     vote: Option<Vote>,
     purged: Option<LogId>,
+    /// There may be segments that hold nothing after `purged`. They are dropped one at a time, between groups: to free hundreds of
+    /// megabytes takes a disk tens of milliseconds, and writers would wait.
+    dropping: bool,
     committed: Option<LogId>,
     /// Index of the last entry that was written.
     last: Option<u64>,
@@ -79,14 +82,29 @@ impl Writer {
         let c = content.lock().unwrap_or_else(PoisonError::into_inner).clone();
         shared.set_usage(disk.usage());
         let last = c.last().map(|l| l.index);
-        Self { storage, disk, content, shared, vote: c.vote, purged: c.purged, committed: c.committed, last, _lock: lock }
+        Self {
+            storage,
+            disk,
+            content,
+            shared,
+            vote: c.vote,
+            purged: c.purged,
+            committed: c.committed,
+            last,
+            dropping: true,
+            _lock: lock,
+        }
     }
 
     pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Work>) {
         let mut next = None;
         loop {
-            let first = match next.take() {
+            let first = match next.take().or_else(|| queue.try_recv().ok()) {
                 Some(w) => w,
+                None if self.dropping => {
+                    self.drop_one().await;
+                    continue;
+                }
                 None => match queue.recv().await {
                     Some(w) => w,
                     None => break,
@@ -118,6 +136,9 @@ impl Writer {
                         }
                     }
                     self.group(group, &queue).await;
+                    if self.dropping {
+                        self.drop_one().await;
+                    }
                 }
             }
         }
@@ -146,6 +167,7 @@ impl Writer {
             Record::Entry(e) => self.last = Some(e.log_id.index),
             Record::Truncate(after) => self.last = after.map(|l| l.index),
             Record::Purge(p) => {
+                self.dropping = true;
                 self.purged = Some(*p);
                 self.last = self.last.max(Some(p.index));
             }
@@ -167,6 +189,8 @@ impl Writer {
         self.note_committed();
         records.push(Record::Committed(self.committed));
         let result = self.until_written(&records, &head, queue).await;
+        // What says that they are not needed must be on disk first.
+        self.dropping &= result.is_ok();
         for (done, bytes) in dones {
             self.shared.less_waits(bytes);
             let r = result.clone().map_err(io::Error::other);
@@ -184,7 +208,7 @@ impl Writer {
         let mut attempt = 0;
         loop {
             self.shared.begin();
-            let r = self.commit(records, head);
+            let r = self.disk.commit(records, head);
             self.storage.pause().await;
             self.shared.set_usage(self.disk.usage());
             let Err(e) = r else {
@@ -212,16 +236,15 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, records: &[Record], head: &[Record]) -> Result<(), LogError> {
-        self.disk.commit(records, head)?;
-        if records.iter().any(|r| matches!(r, Record::Purge(_)))
-            && let Some(p) = self.purged
-            // The records are on disk; what could not be dropped is dropped with the next purge.
-            && let Err(e) = self.disk.drop_up_to(p.index)
-        {
+    /// Drops a segment that is not needed any more. One that could not be dropped is dropped after the next purge.
+    async fn drop_one(&mut self) {
+        let dropped = self.purged.map_or(Ok(false), |p| self.disk.drop_one(p.index));
+        if let Err(e) = &dropped {
             tracing::warn!(error = %e, "raft log: old segments not dropped yet");
         }
-        Ok(())
+        self.storage.pause().await;
+        self.shared.set_usage(self.disk.usage());
+        self.dropping = dropped.unwrap_or(false);
     }
 
     fn rekey(&mut self, key: &Key) -> Result<(), LogError> {
