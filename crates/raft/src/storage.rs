@@ -147,7 +147,7 @@ pub(crate) async fn background<T: Send + 'static>(
     let (tell, told) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("background".to_owned()).spawn(move || {
         // Of this thread alone, on Linux; it works without, too.
-        drop(rustix::process::setpriority_process(None, BACK));
+        let _ = rustix::process::setpriority_process(None, BACK);
         // Who asked may have ended meanwhile.
         drop(tell.send(f()));
     })?;
