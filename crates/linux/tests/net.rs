@@ -124,20 +124,27 @@ async fn spread(hosts: &[Host], backends: &[u8]) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_swarm_carries_its_traffic() {
-    let world = World::new("a", 3);
+/// Three hosts with a task each, of which the last two take requests; their ports in the mesh.
+async fn swarm(tag: &str, ports: &[(Protocol, u16)]) -> (World, Vec<Host>) {
+    let world = World::new(tag, 3);
     let mut hosts = Vec::new();
     for n in 1..=3 {
         hosts.push(Host::open(&world, n, false).await);
     }
     spread(&hosts, &[12, 13]).await;
-    for (n, at) in TASKS {
+    for (n, at_host) in TASKS {
         let mut wanted = request(&format!("task{n}"), n);
         wanted.ingress_address = Some(Ipv4Addr::new(10, 255, 0, n));
-        wanted.networks = vec![self::at(&OVERLAY.to_string(), &format!("10.0.1.{n}"))];
-        hosts[usize::from(at) - 1].run(wanted).await;
+        wanted.ingress_ports = ports.to_vec();
+        wanted.networks = vec![at(&OVERLAY.to_string(), &format!("10.0.1.{n}"))];
+        hosts[usize::from(at_host) - 1].run(wanted).await;
     }
+    (world, hosts)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_swarm_carries_its_traffic() {
+    let (world, mut hosts) = swarm("a", &[]).await;
     let [one, two, _] = &hosts[..] else { panic!("three hosts") };
     let caller = one.ns_of(11);
 

@@ -1,8 +1,9 @@
 //! The seam to files: what the log and the snapshots do with the disk, and the only place where that work leaves the async
 //! tasks. Must never know what the bytes mean.
 //!
-//! Operations are synchronous. In production they run on the log's own thread or on tokio's blocking threads ([`blocking`], [`background`]); a
-//! simulated disk runs them at once on the calling task and lets the time they would have taken pass in [`Storage::pause`].
+//! Operations are synchronous. In production they run on the log's own thread, on tokio's blocking threads ([`blocking`]) or on one
+//! that stands back ([`background`]); a simulated disk runs them at once on the calling task and lets the time they would have taken
+//! pass in [`Storage::pause`].
 
 use std::fmt::Debug;
 use std::io;

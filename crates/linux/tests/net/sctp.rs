@@ -194,19 +194,7 @@ fn is_refused(asked: io::Result<String>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sctp_finds_the_same_tasks_as_the_others() {
-    let world = World::new("s", 3);
-    let mut hosts = Vec::new();
-    for n in 1..=3 {
-        hosts.push(Host::open(&world, n, false).await);
-    }
-    spread(&hosts, &[12, 13]).await;
-    for (n, at_host) in TASKS {
-        let mut wanted = request(&format!("task{n}"), n);
-        wanted.ingress_address = Some(Ipv4Addr::new(10, 255, 0, n));
-        wanted.ingress_ports = vec![(Protocol::Sctp, 80)];
-        wanted.networks = vec![at(&OVERLAY.to_string(), &format!("10.0.1.{n}"))];
-        hosts[usize::from(at_host) - 1].run(wanted).await;
-    }
+    let (world, hosts) = swarm("s", &[(Protocol::Sctp, 80)]).await;
     let [one, two, _] = &hosts[..] else { panic!("three hosts") };
     let caller = one.ns_of(11);
     let both = BTreeSet::from(["task12".to_owned(), "task13".to_owned()]);

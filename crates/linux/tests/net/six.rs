@@ -19,18 +19,9 @@ async fn as_it_should_be(host: &Host) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_swarm_carries_its_traffic_by_ipv6() {
-    let world = World::new("v", 3);
-    let mut hosts = Vec::new();
-    for n in 1..=3 {
-        hosts.push(Host::open(&world, n, false).await);
-    }
-    spread(&hosts, &[12, 13]).await;
+    let (world, mut hosts) = swarm("v", &[(Protocol::Tcp, 80), (Protocol::Udp, 80)]).await;
     for (n, at_host) in TASKS {
-        let mut wanted = request(&format!("task{n}"), n);
-        wanted.ingress_address = Some(Ipv4Addr::new(10, 255, 0, n));
-        wanted.ingress_ports = vec![(Protocol::Tcp, 80), (Protocol::Udp, 80)];
-        wanted.networks = vec![at(&OVERLAY.to_string(), &format!("10.0.1.{n}"))];
-        let sandbox = hosts[usize::from(at_host) - 1].run(wanted).await;
+        let sandbox = &hosts[usize::from(at_host) - 1].sandboxes()[0];
         assert_eq!(sandbox.endpoints[0].net6.unwrap().to_string(), format!("fd00:1::{n:x}/64"));
     }
     let [one, two, three] = &hosts[..] else { panic!("three hosts") };
