@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[path = "net/overlay.rs"]
+mod overlay;
 #[path = "net/sctp.rs"]
 mod sctp;
 #[path = "net/six.rs"]

@@ -104,8 +104,8 @@ pub struct Endpoint {
     pub attach: Attach,
     /// Name inside the container.
     pub ifname: String,
-    /// Name of the outer end of the pair; unique in its namespace.
-    pub veth: String,
+    /// Name of the outer end of the pair; unique in its namespace. `None` if it shares a link instead.
+    pub veth: Option<String>,
     /// Address with the prefix of the network.
     pub net: Ipv4Net,
     /// Next hop of the default route, if that leaves here.

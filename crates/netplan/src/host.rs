@@ -40,14 +40,15 @@ pub(crate) fn vxlan_port(member: &Member) -> u16 {
     if member.plane.data_path_port == 0 { 4789 } else { member.plane.data_path_port }
 }
 
-/// The outer end of a container's interface.
-pub(crate) fn veth(container: &Container, endpoint: &Endpoint, bridge: &str, mode: PortMode) -> Link {
+/// The outer end of a container's interface, if that is a pair: a port of a bridge.
+pub(crate) fn veth(container: &Container, endpoint: &Endpoint, bridge: &str, mode: PortMode) -> Option<(String, Link)> {
     let kind = LinkKind::Veth {
         peer_ns: container.ns.clone(),
         peer_name: endpoint.ifname.clone(),
         peer_mac: Mac::of(endpoint.net.addr),
     };
-    Link { kind, mtu: Some(endpoint.mtu), mac: None, master: Some(bridge.to_owned()), mode }
+    let link = Link { kind, mtu: Some(endpoint.mtu), mac: None, master: Some(bridge.to_owned()), mode };
+    endpoint.veth.clone().map(|name| (name, link))
 }
 
 /// The wanted state of the host's namespace.
@@ -99,9 +100,7 @@ fn add_bridge(facts: &Facts, bridge: &Bridge, state: &mut NetnsState) {
     state.sysctls.insert(format!("net/ipv4/conf/{link}/route_localnet"), "1".to_owned());
     let mode = if bridge.isolated { PortMode::Isolated } else { PortMode::Usual };
     let to = Attach::Bridge(link.clone());
-    for (container, endpoint) in facts.attached(&to) {
-        state.links.insert(endpoint.veth.clone(), veth(container, endpoint, link, mode));
-    }
+    state.links.extend(facts.attached(&to).filter_map(|(container, endpoint)| veth(container, endpoint, link, mode)));
 }
 
 /// An address of IPv6 on a link, to which what this host sends from `::1` is sent.
@@ -123,7 +122,7 @@ fn add_mesh(facts: &Facts, member: &Member, state: &mut NetnsState) {
     let plane = &member.plane;
     let (Some(view), Some(own)) = (&plane.ingress, plane.ingress_addr) else { return };
     let dev = || MESH.to_owned();
-    let kind = LinkKind::Vxlan { id: view.vni, local: member.addr, port: vxlan_port(member) };
+    let kind = LinkKind::Vxlan { id: view.vni, local: member.addr, port: vxlan_port(member), answers: false };
     let mtu = Some(member.mtu.saturating_sub(VXLAN_OVERHEAD));
     let link = Link { kind, mtu, mac: Some(Mac::of(own)), master: None, mode: PortMode::Usual };
     state.links.insert(dev(), link);

@@ -32,7 +32,7 @@ pub fn space(ns: &Ns, wanted: &NetnsState, seen: &Seen, differences: &[Differenc
 fn link_words(link: &SeenLink) -> String {
     let kind = match &link.kind {
         LinkKind::Bridge => "bridge".to_owned(),
-        LinkKind::Vxlan { id, local, port } => format!("vxlan {id} from {local} port {port}"),
+        LinkKind::Vxlan { id, local, port, .. } => format!("vxlan {id} from {local} port {port}"),
         LinkKind::Veth { .. } => "veth".to_owned(),
         LinkKind::Child { kind, .. } => format!("{kind:?}").to_lowercase(),
         LinkKind::Vlan { parent, id } => format!("vlan {id} of {parent}"),

@@ -6,13 +6,13 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::entry;
 use crate::facts::{Attach, Container, Endpoint, Facts};
 use crate::host::LOCAL_TABLE;
 use crate::nft::rule::{base, dnat, dport, in_set, is, join, key, l4proto, map, vmap};
 use crate::nft::{Chain, ChainKind, Datum, Expr, Field, HookPoint, Load, Set, SetData, Table, Verdict, bytes};
-use crate::state::{Address, ChildKind, Link, LinkKind, Mac, MacvlanMode, NetnsState, PortMode, Route};
+use crate::state::{Address, ChildKind, Link, LinkKind, Mac, MacvlanMode, NetnsState, Ns, PortMode, Route};
 use crate::version::{Version, octets};
+use crate::{entry, overlay};
 
 /// Address of the resolver inside each container, as everywhere in Docker.
 pub const DNS_ADDR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -64,13 +64,17 @@ pub fn sandbox(facts: &Facts, container: &Container) -> NetnsState {
     state
 }
 
-/// The interface itself: the end of a pair that was made outside, or a share of a link of the host.
+/// The interface itself: the end of a pair that was made outside, or a share of a link of the host or of an overlay network.
 fn interface(endpoint: &Endpoint) -> Link {
+    let share = |ns: Ns, parent: &str, kind: ChildKind| {
+        // Who has a link to himself, or shares its Ethernet address, has no other.
+        let own = matches!(kind, ChildKind::Macvlan(mode) if mode != MacvlanMode::Passthru);
+        (LinkKind::Child { ns, parent: parent.to_owned(), kind }, own.then(|| Mac::of(endpoint.net.addr)))
+    };
     let (kind, mac) = match &endpoint.attach {
-        Attach::Link(parent, kind) => {
-            // Who has a link to himself, or shares its Ethernet address, has no other.
-            let own = matches!(kind, ChildKind::Macvlan(mode) if *mode != MacvlanMode::Passthru);
-            (LinkKind::Child { parent: parent.clone(), kind: *kind }, own.then(|| Mac::of(endpoint.net.addr)))
+        Attach::Link(parent, kind) => share(Ns::Host, parent, *kind),
+        Attach::Overlay(id) if endpoint.veth.is_none() => {
+            share(Ns::of_overlay(id), overlay::VXLAN, ChildKind::Macvlan(MacvlanMode::Bridge))
         }
         Attach::Bridge(_) | Attach::Overlay(_) => (LinkKind::Given, None),
     };

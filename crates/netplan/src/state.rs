@@ -19,7 +19,7 @@ use crate::version::Version;
 pub enum Ns {
     /// The daemon's own namespace; not necessarily the machine's first one.
     Host,
-    /// The bridge and VXLAN of one overlay network; named by the first 12 characters of its id.
+    /// The VXLAN device of one overlay network; named by the first 12 characters of its id.
     Overlay(String),
     /// A container's; named by the first 12 characters of its id.
     Sandbox(String),
@@ -39,6 +39,12 @@ impl fmt::Display for Ns {
 }
 
 impl Ns {
+    /// That of an overlay network.
+    #[must_use]
+    pub fn of_overlay(network_id: &str) -> Self {
+        Self::Overlay(network_id.chars().take(12).collect())
+    }
+
     /// The inverse of `Display` for the namespaces that are pinned to files.
     #[must_use]
     pub fn from_file_name(name: &str) -> Option<Self> {
@@ -92,6 +98,8 @@ pub enum LinkKind {
         local: Ipv4Addr,
         /// UDP port.
         port: u16,
+        /// It answers ARP and neighbour solicitations for its neighbours, and passes none on.
+        answers: bool,
     },
     /// A layer 3 link that encrypts what goes to each of its peers ([`NetnsState::wireguard`]).
     WireGuard {
@@ -107,8 +115,10 @@ pub enum LinkKind {
         /// Its address.
         peer_mac: Mac,
     },
-    /// A part of a link of the daemon's namespace with an Ethernet or IP address of its own.
+    /// A part of a link of another namespace with an Ethernet or IP address of its own. It ends with that link.
     Child {
+        /// Where that link is.
+        ns: Ns,
         /// Name of that link; empty when it was read, since it is in another namespace.
         parent: String,
         /// How it shares.

@@ -45,7 +45,7 @@ fn tables(services: &[ServiceView]) -> NetnsState {
     let endpoint = Endpoint {
         attach: Attach::Overlay(OVERLAY.to_string()),
         ifname: "eth0".to_owned(),
-        veth: String::new(),
+        veth: None,
         net: Ipv4Net::new(overlay(99), 16),
         gateway: None,
         direct: false,

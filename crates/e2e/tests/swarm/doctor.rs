@@ -108,8 +108,9 @@ fn what_others_change_is_made_good_by_its_content() {
         (&host, vec![vec!["ip", "rule", "del", "pref", "5000"]]),
         (&inside, vec![vec!["bridge", "fdb", "del", mac, "dev", "vx0"]]),
         (&inside, vec![vec!["bridge", "fdb", "replace", mac, "dev", "vx0", "dst", "192.0.2.9", "self"]]),
-        (&inside, vec![vec!["ip", "neigh", "del", neighbour, "dev", "br0"]]),
+        (&inside, vec![vec!["ip", "neigh", "del", neighbour, "dev", "vx0"]]),
         (&inside, vec![vec!["ip", "link", "del", "vx0"]]),
+        (&container, vec![vec!["ip", "link", "del", "eth0"]]),
         (&container, vec![vec!["nft", "flush", "ruleset"]]),
         (
             &container,

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use skep_netplan::drift::{Difference, unlearn};
 use skep_netplan::facts::{Attach, Facts};
 use skep_netplan::nft::rule::{SCTP, UDP};
 use skep_netplan::nft::{Datum, Family, Table};
+use skep_netplan::state::LinkKind;
 use skep_netplan::{NetnsState, Ns, Step, absorb, diff, host, overlay, sandbox};
 use skep_types::spec::Protocol;
 
-use super::core::{Core, overlay_ns};
+use super::core::Core;
 use super::guard::surely_ours;
 use super::{Found, NetError};
 
@@ -28,11 +30,17 @@ impl Core {
             self.bring(ns, state, &mut errors);
         }
         let gone: Vec<Ns> = self.applied.keys().filter(|ns| picked(ns) && !wanted.contains_key(ns)).cloned().collect();
-        for ns in gone {
-            if matches!(ns, Ns::Overlay(_)) {
-                // The kernel clears a namespace away later, and until then nobody else can have a device of that network: a task that
-                // takes over from the last one here would not start. One that is not there is as good.
-                let _ = self.host.apply(&ns, &[Step::DelLink(overlay::VXLAN.to_owned())]);
+        // Containers before the networks whose links they share.
+        for ns in gone.into_iter().rev() {
+            // The kernel clears a namespace away later, and until then nobody else can have a device of that network, or an interface
+            // with that Ethernet address: a task that takes over from the last one here would not start. One that is not there is as good.
+            let blocks = |kind: &LinkKind| matches!(kind, LinkKind::Vxlan { .. } | LinkKind::Child { .. });
+            let links = self.applied.get(&ns).into_iter().flat_map(|state| &state.links);
+            let blocking = links.filter(|(_, link)| blocks(&link.kind)).map(|(name, _)| Step::DelLink(name.clone()));
+            let steps: Vec<Step> = blocking.collect();
+            if !steps.is_empty() {
+                let _ = self.host.apply(&ns, &steps);
+                self.forget_shares(&ns, &steps);
             }
             match self.host.delete_ns(&ns) {
                 Ok(()) => {
@@ -65,7 +73,7 @@ impl Core {
         }
         let endpoints = facts.containers.iter().flat_map(|c| &c.endpoints);
         for id in endpoints.filter_map(|e| if let Attach::Overlay(id) = &e.attach { Some(id) } else { None }) {
-            let ns = overlay_ns(id);
+            let ns = Ns::of_overlay(id);
             if picked(&ns)
                 && let Some(state) = overlay::overlay(facts, id)
             {
@@ -97,6 +105,32 @@ impl Core {
         if !gone.is_empty() || !opened.is_empty() {
             errors.extend(self.host.forget_flows(ns, &gone, &opened).err());
         }
+        self.forget_shares(ns, &steps);
+    }
+
+    /// Shares of the links that steps took away ended with them; those that are still wanted are made anew by this pass or the next.
+    fn forget_shares(&mut self, ns: &Ns, steps: &[Step]) {
+        let gone = steps.iter().filter_map(|step| if let Step::DelLink(name) = step { Some(name) } else { None });
+        let shares: Vec<(Ns, String)> = gone.flat_map(|name| self.shares(ns, name)).collect();
+        for (place, share) in shares {
+            self.lost(&place, share);
+            self.behind = true;
+        }
+    }
+
+    /// Links of any namespace that are shares of this one.
+    pub(super) fn shares(&self, ns: &Ns, link: &str) -> Vec<(Ns, String)> {
+        let of = |kind: &LinkKind| matches!(kind, LinkKind::Child { ns: at, parent, .. } if at == ns && parent == link);
+        let all =
+            self.applied.iter().flat_map(|(place, state)| state.links.iter().map(move |(name, link)| (place, name, link)));
+        all.filter(|(.., link)| of(&link.kind)).map(|(place, name, _)| (place.clone(), name.clone())).collect()
+    }
+
+    /// Notes that a link is gone, and what sat on it.
+    pub(super) fn lost(&mut self, ns: &Ns, link: String) {
+        if let Some(applied) = self.applied.get_mut(ns) {
+            unlearn(applied, &[Difference::LinkMissing(link)]);
+        }
     }
 
     /// Whether a namespace is exactly as it should be.
@@ -114,8 +148,9 @@ impl Core {
         let wanted = self.wanted(&facts, &|_| true);
         for ns in self.host.list_ns()? {
             if !wanted.contains_key(&ns) {
-                // empty: the pass below deletes it
-                self.applied.insert(ns, NetnsState::default());
+                // The pass below deletes it. What cannot be read is left to the kernel.
+                let found = self.host.found(&ns).unwrap_or_default();
+                self.applied.insert(ns, remembered(&found, &NetnsState::default(), false));
             }
         }
         for (ns, state) in &wanted {

@@ -57,11 +57,6 @@ pub(super) fn ns_of(container_id: &str) -> Ns {
     Ns::Sandbox(container_id.chars().take(12).collect())
 }
 
-/// The namespace of an overlay network.
-pub(super) fn overlay_ns(network_id: &str) -> Ns {
-    Ns::Overlay(network_id.chars().take(12).collect())
-}
-
 /// 64 random hexadecimal digits, as Docker's ids have.
 pub(super) fn new_id() -> Result<String, NetError> {
     let mut bytes = [0u8; 32];
@@ -349,7 +344,7 @@ impl Core {
                 None => Attach::Bridge(e.bridge.clone()),
             },
             ifname: e.ifname.clone(),
-            veth: e.veth.clone(),
+            veth: Some(e.veth.clone()).filter(|name| !name.is_empty()),
             net: Ipv4Net::new(e.address, e.prefix),
             gateway: e.gateway.filter(|_| e.default_route && !by_route(e)),
             direct: e.default_route && by_route(e),

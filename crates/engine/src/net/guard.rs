@@ -105,24 +105,25 @@ impl Core {
         let words: Vec<String> = found.iter().map(ToString::to_string).collect();
         tracing::warn!(%ns, changed = ?words, "somebody changed the network: it is made as it should be");
         let mut touched = BTreeSet::from([ns.clone()]);
-        // A pair that is made anew is new at its other end, too.
+        // A pair that is made anew is new at its other end, too; shares of a link end with it.
         let lost = |d: &Difference| match d {
             Difference::LinkMissing(name) | Difference::LinkOther(name, ..) => Some(name.clone()),
             _ => None,
         };
-        let pairs = found.iter().filter_map(lost).filter_map(|name| match &applied.links.get(&name)?.kind {
-            LinkKind::Veth { peer_ns, peer_name, .. } => Some((peer_ns.clone(), peer_name.clone())),
-            _ => None,
-        });
-        let ends: Vec<(Ns, String)> = pairs.collect();
+        let kinds = |name: String| applied.links.get(&name).map(|link| (name, link.kind.clone()));
+        let gone: Vec<(String, LinkKind)> = found.iter().filter_map(lost).filter_map(kinds).collect();
         unlearn(applied, &found);
-        for (peer, name) in ends {
-            if let Some(inside) = self.applied.get_mut(&peer) {
-                unlearn(inside, &[Difference::LinkMissing(name)]);
+        for (name, kind) in &gone {
+            let with = match kind {
+                LinkKind::Veth { peer_ns, peer_name, .. } => vec![(peer_ns.clone(), peer_name.clone())],
+                _ => self.shares(ns, name),
+            };
+            for (place, link) in with {
+                self.lost(&place, link);
+                touched.insert(place);
             }
-            touched.insert(peer);
         }
-        if matches!(ns, Ns::Sandbox(_)) && found.iter().any(|d| matches!(d, Difference::LinkMissing(_))) {
+        if matches!(ns, Ns::Sandbox(_)) && gone.iter().any(|(_, kind)| *kind == LinkKind::Given) {
             // Its outer end is gone with it, and found missing in its turn; until then there is nothing to set up.
             return;
         }

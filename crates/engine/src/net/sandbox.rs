@@ -8,7 +8,7 @@ use skep_netplan::{Mac, Ns, Step, sandbox::DNS_ADDR};
 use skep_types::dataplane::OverlayView;
 use skep_types::{Ipv4Net, Ipv6Net};
 
-use super::core::{BRIDGE, Core, GWBRIDGE, new_id, ns_of, overlay_ns};
+use super::core::{BRIDGE, Core, GWBRIDGE, new_id, ns_of};
 use super::{LocalNetwork, NetError, NetworkRequest, Sandbox, SandboxEndpoint, SandboxRequest, ipam, options};
 use crate::dns::{Resolver, Sockets};
 
@@ -94,7 +94,7 @@ impl Core {
     pub(super) fn touched(&self, sandbox: &Sandbox) -> BTreeSet<Ns> {
         let mut touched = BTreeSet::from([ns_of(&sandbox.request.container_id), Ns::Host]);
         let overlays = sandbox.endpoints.iter().filter(|e| e.is_overlay());
-        touched.extend(overlays.map(|e| overlay_ns(&e.network_id)));
+        touched.extend(overlays.map(|e| Ns::of_overlay(&e.network_id)));
         touched
     }
 
@@ -192,6 +192,9 @@ impl Core {
         let mut endpoint = endpoint(request, index, subnet, mtu, wanted)?;
         endpoint.network_id = view.id.to_string();
         endpoint.network_name.clone_from(&view.name);
+        if !self.by_bridge(&endpoint.network_id) {
+            endpoint.veth.clear();
+        }
         endpoint.gateway = Some(view.gateway);
         let pairing = member.pairing(view).filter(|_| self.ipv6);
         endpoint.net6 = pairing.and_then(|p| Some(Ipv6Net::new(p.six(address)?, p.v6.subnet.prefix)));
@@ -200,6 +203,12 @@ impl Core {
             return Err(NetError::OutsideSubnet(other.into()));
         }
         Ok(Some((endpoint, view.internal)))
+    }
+
+    /// Whether containers are on an overlay network by pairs and a bridge: those that are there are, or the kernel knows no other way.
+    fn by_bridge(&self, network_id: &str) -> bool {
+        let mut there = self.sandboxes.values().flat_map(|s| &s.endpoints).filter(|e| e.network_id == network_id);
+        there.next().map_or_else(|| !self.host.features().macvlan, |e| !e.veth.is_empty())
     }
 
     pub(super) fn local_endpoint(
@@ -228,8 +237,9 @@ impl Core {
         endpoint.network_id.clone_from(&network.id);
         endpoint.network_name.clone_from(&network.name);
         endpoint.share = network.shared.as_ref().map(|s| (s.link.clone(), s.kind));
-        if endpoint.share.is_none() {
-            endpoint.bridge.clone_from(&network.link);
+        match endpoint.share {
+            Some(_) => endpoint.veth.clear(),
+            None => endpoint.bridge.clone_from(&network.link),
         }
         endpoint.gateway = Some(gateway);
         match network.v6.filter(|_| self.ipv6) {

@@ -212,7 +212,7 @@ pub struct SandboxEndpoint {
     pub endpoint_id: String,
     /// Name inside the container.
     pub ifname: String,
-    /// Name of the outer end.
+    /// Name of the outer end of the pair; empty where it shares a link.
     pub veth: String,
     /// Name of the host's bridge; empty on other networks.
     #[serde(default)]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use skep_engine::net::Found;
 use skep_netplan::state::{ChildKind, FdbEntry, IpvlanFlag, IpvlanMode, LinkKind, MacvlanMode, Route};
-use skep_netplan::{Mac, Ns, entry};
+use skep_netplan::{Mac, Ns, entry, overlay};
 use skep_types::{IpNet, Ipv4Net};
 
 use super::msg::{DUMP, Msg, Socket, attrs, find, word};
@@ -79,7 +79,7 @@ fn neighbours(socket: &mut Socket, names: &BTreeMap<u32, String>, out: &mut Foun
             let (Some(mac), Some(dst)) = (mac, dst) else { continue };
             match dst {
                 IpAddr::V4(dst) if family == 7 => {
-                    let bridged = dev == skep_netplan::overlay::VXLAN;
+                    let bridged = dev == overlay::VXLAN && out.links.contains_key(overlay::BRIDGE);
                     out.fdb.insert((dev.clone(), mac), FdbEntry { dst, bridged });
                 }
                 dst if family != 7 && state & NUD_PERMANENT != 0 => _ = out.neighbours.insert((dev.clone(), dst), mac),
@@ -99,7 +99,8 @@ pub(super) fn kind(info: &[u8]) -> LinkKind {
             let data = attrs(find(&info, 2).unwrap_or_default(), 0);
             let port = find(&data, 15).and_then(|b| b.try_into().ok()).map_or(0, u16::from_be_bytes);
             let local = find(&data, 4).and_then(ipv4).unwrap_or(Ipv4Addr::UNSPECIFIED);
-            LinkKind::Vxlan { id: find(&data, 1).map_or(0, |b| word(b, 0)), local, port }
+            let answers = find(&data, 11).is_some_and(|b| b.first() == Some(&1));
+            LinkKind::Vxlan { id: find(&data, 1).map_or(0, |b| word(b, 0)), local, port, answers }
         }
         // ours is the one of that name; others' are not looked at
         Some("wireguard" | "tun") => LinkKind::WireGuard { port: 0 },
@@ -110,7 +111,7 @@ pub(super) fn kind(info: &[u8]) -> LinkKind {
         }
         Some(kind @ ("macvlan" | "ipvlan")) => {
             let data = attrs(find(&info, 2).unwrap_or_default(), 0);
-            child(kind, &data).map_or(LinkKind::Given, |kind| LinkKind::Child { parent: String::new(), kind })
+            child(kind, &data).map_or(LinkKind::Given, |kind| LinkKind::Child { ns: Ns::Host, parent: String::new(), kind })
         }
         _ => LinkKind::Given,
     }

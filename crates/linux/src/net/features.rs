@@ -1,14 +1,17 @@
 //! What the kernel can do, tried out in a namespace that ends with the trial; and chains of others that drop what they do not know.
 
+use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::SockProtocol;
 use rustix::net::{AddressFamily, SocketType, ipproto};
+use skep_netplan::Ns;
 use skep_netplan::doctor::{Features, Place, Stranger};
 use skep_netplan::nft::rule::{self, join, to_local};
 use skep_netplan::nft::{ChainKind, Expr, Family, Hook, HookPoint, NftOp};
-use skep_netplan::state::{Address, Link, LinkKind, PortMode};
+use skep_netplan::state::{Address, ChildKind, Link, LinkKind, MacvlanMode, PortMode};
 use skep_types::Ipv6Net;
 
 use super::decode::{GETCHAIN, GETRULE, expressions, number};
@@ -28,7 +31,7 @@ pub(super) fn features() -> io::Result<Features> {
         unshare(CloneFlags::CLONE_NEWNET)?;
         let sctp = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::SCTP)).is_ok();
         let (vxlan, wireguard) = (link("vxlan").is_ok(), link("wireguard").is_ok());
-        Ok(Features { egress: egress().is_ok(), vxlan, wireguard, sctp, ipv6: ipv6().is_ok() })
+        Ok(Features { egress: egress().is_ok(), vxlan, wireguard, sctp, ipv6: ipv6().is_ok(), macvlan: macvlan().is_ok() })
     })
 }
 
@@ -49,6 +52,20 @@ fn link(kind: &str) -> io::Result<()> {
     let mut gone = Msg::new(17, ACK).raw(&[0; 16]);
     gone.text(3, "trial");
     socket.request(gone)
+}
+
+/// A share of a VXLAN device, as a container on an overlay network has.
+fn macvlan() -> io::Result<()> {
+    let own = File::open("/proc/thread-self/ns/net")?;
+    let (mut here, mut outside) = (Socket::open(SockProtocol::NetlinkRoute)?, Socket::open(SockProtocol::NetlinkRoute)?);
+    let vxlan = LinkKind::Vxlan { id: 1, local: Ipv4Addr::LOCALHOST, port: 4789, answers: true };
+    let kind = ChildKind::Macvlan(MacvlanMode::Bridge);
+    let share = LinkKind::Child { ns: Ns::Host, parent: "trial".to_owned(), kind };
+    for (name, kind) in [("trial", vxlan), ("share", share)] {
+        let link = Link { kind, mtu: None, mac: None, master: None, mode: PortMode::Usual };
+        route::create(&mut here, &mut outside, &own, None, name, &link)?;
+    }
+    Ok(())
 }
 
 /// An address on the loopback device, and a table with each expression whose module is of that family.

@@ -186,9 +186,10 @@ impl LinuxNet {
                 if let (LinkKind::WireGuard { port }, mtu) = (&link.kind, link.mtu.unwrap_or(1420)) {
                     return ("create link", name.clone(), self.create_wireguard(route, name, link, *port, mtu));
                 }
-                let host = self.spaces.run(&Ns::Host, || Socket::open(SockProtocol::NetlinkRoute));
+                let outside = if let LinkKind::Child { ns, .. } = &link.kind { ns } else { &Ns::Host };
+                let outside = self.spaces.run(outside, || Socket::open(SockProtocol::NetlinkRoute));
                 let made = peer.and_then(|peer| {
-                    route::create(route, &mut host?, &here.own, peer.as_ref(), name, link)?;
+                    route::create(route, &mut outside?, &here.own, peer.as_ref(), name, link)?;
                     route::set(route, name, link).inspect_err(|_| {
                         // half a link would be in the way of the next attempt; the first error is the one to tell
                         if link.kind != LinkKind::Given {

@@ -72,10 +72,11 @@ fn allow(result: io::Result<()>, codes: &[Errno]) -> io::Result<()> {
     }
 }
 
-/// Makes a link. `here` is a socket of its namespace, `host` one of the daemon's, where a VXLAN device sends its packets.
+/// Makes a link. `here` is a socket of its namespace, `outside` one of that in which the link is that it shares, else of the daemon's,
+/// where a VXLAN device sends its packets.
 pub(super) fn create(
     here: &mut Socket,
-    host: &mut Socket,
+    outside: &mut Socket,
     own_ns: &File,
     peer_ns: Option<&File>,
     name: &str,
@@ -125,24 +126,25 @@ pub(super) fn create(
             });
             here.request(msg)
         }
-        LinkKind::Child { parent, kind } => {
+        LinkKind::Child { parent, kind, .. } => {
             msg.attr(IFLA_NET_NS_FD, &own_ns.as_raw_fd().to_ne_bytes());
-            msg.u32(IFLA_LINK, host.index(parent)?);
+            msg.u32(IFLA_LINK, outside.index(parent)?);
             msg.nest(IFLA_LINKINFO, |m| child(m, *kind));
-            host.request(msg)
+            outside.request(msg)
         }
-        LinkKind::Vxlan { id, local, port } => {
+        LinkKind::Vxlan { id, local, port, answers } => {
             msg.attr(IFLA_NET_NS_FD, &own_ns.as_raw_fd().to_ne_bytes());
             msg.nest(IFLA_LINKINFO, |m| {
                 m.text(INFO_KIND, "vxlan");
                 m.nest(INFO_DATA, |m| {
                     m.u32(1, *id);
                     m.attr(4, &local.octets());
-                    m.attr(7, &[0]);
+                    m.attr(7, &[0]); // learning
+                    m.attr(11, &[u8::from(*answers)]); // "proxy"
                     m.attr(15, &port.to_be_bytes());
                 });
             });
-            host.request(msg)
+            outside.request(msg)
         }
     }
 }

@@ -206,6 +206,13 @@ impl Host {
         self.start().await;
     }
 
+    /// The next daemon finds the first container on its first network by a pair, as a version before would have made it.
+    pub(crate) async fn restart_with_a_pair(&mut self) {
+        let sandbox = &mut self.sandboxes[0];
+        sandbox.endpoints[0].veth = format!("v0{}", &sandbox.request.container_id[..12]);
+        self.restart().await;
+    }
+
     /// As [`Host::restart`], while somebody else has the port of a container's resolver.
     pub(crate) async fn restart_without_resolver(&mut self, n: u8) -> UdpSocket {
         self.manager = None;
@@ -295,7 +302,11 @@ impl Host {
     }
 
     pub(crate) fn links(&self) -> Vec<String> {
-        self.net.found(&Ns::Host).unwrap().links.into_keys().collect()
+        self.links_of(&Ns::Host)
+    }
+
+    pub(crate) fn links_of(&self, ns: &Ns) -> Vec<String> {
+        self.net.found(ns).unwrap().links.into_keys().collect()
     }
 
     pub(crate) fn pinned(&self) -> Vec<Ns> {

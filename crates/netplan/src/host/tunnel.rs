@@ -109,7 +109,7 @@ mod tests {
         let endpoint = Endpoint {
             attach: Attach::Overlay(NET.to_string()),
             ifname: "eth0".to_owned(),
-            veth: "v0".to_owned(),
+            veth: None,
             net: Ipv4Net::new(Ipv4Addr::new(10, 0, 1, 3), 24),
             gateway: None,
             mtu: 1390,
