@@ -383,6 +383,32 @@ async fn only_members_reach_an_overlay_network() {
     assert_eq!(answers, 3, "those of the member and no other");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_others_do_to_the_tables_is_told_and_what_we_do_is_not() {
+    let world = World::new("w", 1);
+    let mut host = Host::open(&world, 1, true).await;
+    let mut watch = host.watch();
+    let mut told = || watch.changed(std::time::Duration::ZERO).unwrap();
+    assert!(!told());
+    let port = PortMap {
+        protocol: Protocol::Tcp,
+        host_ip: ip("0.0.0.0").into(),
+        host_port: 8081,
+        host_port_end: 0,
+        container_port: 80,
+        both: false,
+    };
+    let wanted = NetworkRequest { network: "bridge".to_owned(), ..NetworkRequest::default() };
+    host.run(skep_engine::net::SandboxRequest { networks: vec![wanted], ports: vec![port], ..request("own", 11) }).await;
+    assert!(!told());
+    let _ = host.command("nft add table ip stranger");
+    assert!(told());
+    assert!(!told());
+    host.manager().detach(&world::id(11)).await.unwrap();
+    let _ = host.command("nft delete table ip stranger");
+    assert!(told());
+}
+
 /// A network whose containers share a link of the host.
 fn sharing(name: &str, options: &[(&str, &str)]) -> LocalNetworkSpec {
     LocalNetworkSpec {

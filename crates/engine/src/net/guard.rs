@@ -1,7 +1,7 @@
 //! What we made stays as we made it: whoever flushes the host's rules, reloads its firewall or takes an entry away finds it there again.
 //!
-//! Others' transactions on nftables are told by the kernel and looked at once; all else is looked for, one namespace after the
-//! other, so that a host with a thousand containers does no more at a time than one with three.
+//! Others' transactions on nftables are counted by the kernel and looked at within a quarter of a second; all else is looked for, one
+//! namespace after the other, so that a host with a thousand containers does no more at a time than one with three.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

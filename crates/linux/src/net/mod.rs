@@ -22,7 +22,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::sys::socket::SockProtocol;
@@ -52,6 +52,8 @@ pub struct LinuxNet {
     /// more, for each namespace of each change.
     sessions: Mutex<BTreeMap<Ns, Arc<Mutex<Session>>>>,
     wireguard: WireGuard,
+    /// Transactions on the host's tables.
+    transactions: Arc<AtomicU32>,
     /// UDP port of the WireGuard link, as it was last told.
     port: AtomicU16,
     /// Tried out when first asked for.
@@ -79,6 +81,7 @@ impl LinuxNet {
             spaces: Namespaces::open(host, dir)?,
             sessions: Mutex::default(),
             wireguard,
+            transactions: Arc::default(),
             port: AtomicU16::new(0),
             features: OnceLock::new(),
         })
@@ -107,6 +110,12 @@ impl LinuxNet {
         } else {
             work(&mut here)
         };
+        if *ns == Ns::Host {
+            let one =
+                |(step, done): &(&Step, &Result<_, _>)| matches!(step, Step::Nft(..) | Step::DelTable(..)) && done.is_ok();
+            let count = steps.iter().zip(&done).filter(one).count();
+            self.transactions.fetch_add(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
+        }
         if done.iter().any(Result::is_err) {
             // Whatever is wrong, it is not an old socket the next time.
             lock(&self.sessions).remove(ns);
@@ -350,7 +359,7 @@ impl NetHost for LinuxNet {
     }
 
     fn watch(&self) -> Result<Box<dyn TableWatch>, NetError> {
-        let opened = self.spaces.run(&Ns::Host, watch::Watch::open);
+        let opened = self.spaces.run(&Ns::Host, || watch::Watch::open(self.transactions.clone()));
         opened.map(|w| Box::new(w) as _).map_err(|e| NetError::host("watch", "nftables", e))
     }
 

@@ -4,7 +4,6 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::Duration;
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket, sockopt,
@@ -145,22 +144,6 @@ impl Socket {
         // SAFETY: the value is a number of the given length, and lives until the call returns.
         let done = unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, option, (&raw const on).cast(), len) };
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-
-    /// Opens a socket that gets the events of some groups, in the calling thread's namespace.
-    pub(crate) fn listening(protocol: SockProtocol, groups: u32) -> io::Result<Self> {
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
-        Ok(Self { fd, seq: 0 })
-    }
-
-    /// Waits for events, as (kind, body).
-    pub(crate) fn events(&self, within: Duration) -> io::Result<Vec<(u16, Vec<u8>)>> {
-        // less than a microsecond would be for ever
-        let within = within.max(Duration::from_millis(1));
-        let seconds = i64::try_from(within.as_secs()).unwrap_or(i64::MAX);
-        setsockopt(&self.fd, sockopt::ReceiveTimeout, &TimeVal::new(seconds, i64::from(within.subsec_micros())))?;
-        Ok(self.receive()?.into_iter().map(|a| (a.kind, a.body)).collect())
     }
 
     /// Index of a link of the socket's namespace.

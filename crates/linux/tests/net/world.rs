@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skep_engine::net::{LocalNetworkSpec, NetConfig, NetHost, NetworkManager, Sandbox, SandboxRequest};
+use skep_engine::net::{LocalNetworkSpec, NetConfig, NetHost, NetworkManager, Sandbox, SandboxRequest, TableWatch};
 use skep_linux::net::LinuxNet;
 use skep_netplan::Ns;
 
@@ -299,6 +299,11 @@ impl Host {
         let done = self.net.run_in(&Ns::Host, || Command::new(program).args(words).output()).unwrap();
         assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8_lossy(&done.stdout).trim().to_owned()
+    }
+
+    /// Tells of changes that others make to its tables.
+    pub(crate) fn watch(&self) -> Box<dyn TableWatch> {
+        self.net.watch().unwrap()
     }
 
     pub(crate) fn links(&self) -> Vec<String> {
