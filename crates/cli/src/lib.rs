@@ -5,6 +5,7 @@
 //! [`client`]), runs the command, which shows what it got through [`output`] and [`template`].
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, reason = "it panics when nobody reads (`| head`)")]
 
 pub mod app;
 pub mod client;

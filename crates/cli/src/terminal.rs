@@ -57,8 +57,8 @@ impl Drop for Changed {
 /// When the terminal cannot be used.
 pub fn ask(question: &str) -> Result<String, String> {
     let fail = |e: std::io::Error| format!("ask on the terminal: {e}");
-    print!("{question}");
-    std::io::stdout().flush().map_err(fail)?;
+    let mut out = std::io::stdout();
+    write!(out, "{question}").and_then(|()| out.flush()).map_err(fail)?;
     let mut line = String::new();
     std::io::Read::take(std::io::stdin().lock(), MAX_ANSWER).read_line(&mut line).map_err(fail)?;
     Ok(line.trim().to_owned())
@@ -73,7 +73,7 @@ pub fn ask_hidden(question: &str) -> Result<String, String> {
     let hidden = Changed::hidden().map_err(fail)?;
     let typed = ask(question);
     drop(hidden);
-    println!();
+    let _ = writeln!(std::io::stdout());
     typed
 }
 

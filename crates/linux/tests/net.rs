@@ -8,6 +8,8 @@
 mod overlay;
 #[path = "net/sctp.rs"]
 mod sctp;
+#[path = "net/shares.rs"]
+mod shares;
 #[path = "net/six.rs"]
 mod six;
 #[path = "net/world.rs"]

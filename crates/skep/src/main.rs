@@ -4,6 +4,7 @@
 //! the name the binary was called by (`dockerd` is `skep daemon`, `docker` is `skep` with Docker's name) and by the first argument.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, reason = "it panics when nobody reads (`| head`)")]
 
 mod commands;
 mod daemon;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -101,6 +101,11 @@ impl World {
         self.client.run_in(&Ns::Host, || sctp::Association::new(to, port)).unwrap()
     }
 
+    /// The outside client reaches some addresses through a host.
+    pub(crate) fn client_route(&self, to: &str, by: Ipv4Addr) {
+        ip(&format!("-n {}-100 route replace {to} via {by}", self.prefix));
+    }
+
     /// A UDP socket of the outside client.
     pub(crate) fn client_socket(&self) -> UdpSocket {
         self.client.run_in(&Ns::Host, || UdpSocket::bind("0.0.0.0:0")).unwrap()
@@ -190,6 +195,11 @@ impl Host {
 
     pub(crate) fn sandboxes(&self) -> &[Sandbox] {
         &self.sandboxes
+    }
+
+    /// A container's servers.
+    pub(crate) fn serve(&self, n: u8, name: &str) {
+        serve(&self.net, &self.ns_of(n), name);
     }
 
     pub(crate) async fn run(&mut self, request: SandboxRequest) -> Sandbox {
@@ -292,11 +302,20 @@ impl Host {
         socket
     }
 
-    /// Runs a program of the administrator's on the host; what it said.
-    pub(crate) fn command(&self, line: &str) -> String {
+    /// Whether a program of the administrator's does what it is asked for.
+    pub(crate) fn try_command(&self, line: &str) -> bool {
+        self.run_command(line).status.success()
+    }
+
+    fn run_command(&self, line: &str) -> Output {
         let mut words = line.split(' ');
         let program = words.next().unwrap();
-        let done = self.net.run_in(&Ns::Host, || Command::new(program).args(words).output()).unwrap();
+        self.net.run_in(&Ns::Host, || Command::new(program).args(words).output()).unwrap()
+    }
+
+    /// Runs a program of the administrator's on the host; what it said.
+    pub(crate) fn command(&self, line: &str) -> String {
+        let done = self.run_command(line);
         assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8_lossy(&done.stdout).trim().to_owned()
     }

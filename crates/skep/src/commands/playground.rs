@@ -1,6 +1,8 @@
 //! `skep playground …`.
 
 use std::ffi::OsString;
+use std::fmt;
+use std::io::Write as _;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -113,9 +115,14 @@ async fn act(action: Action, place: Place) -> Result<ExitCode, PlaygroundError> 
     Ok(ExitCode::SUCCESS)
 }
 
+/// Tells the user a line. What is made is made all the same when nobody reads it (`| head`).
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 async fn up(place: Place, hosts: u8, managers: u8, no_service: bool, flags: &[String]) -> Result<(), PlaygroundError> {
     let begin = Instant::now();
-    let step = |what: &str| println!("{:>5.1} s  {what}", begin.elapsed().as_secs_f64());
+    let step = |what: &str| say(format_args!("{:>5.1} s  {what}", begin.elapsed().as_secs_f64()));
     let playground = Playground::up(place, &host_names(hosts), flags).await?;
     step(&format!("{hosts} hosts are up"));
     playground.form(usize::from(managers)).await?;
@@ -126,7 +133,7 @@ async fn up(place: Place, hosts: u8, managers: u8, no_service: bool, flags: &[St
         playground.deploy_demo(3, WEB_PORT).await?;
         step("service web: 3 replicas run");
     }
-    println!();
+    say(format_args!(""));
     hints(&playground, no_service);
     Ok(())
 }
@@ -134,25 +141,28 @@ async fn up(place: Place, hosts: u8, managers: u8, no_service: bool, flags: &[St
 fn hints(playground: &Playground, no_service: bool) {
     let place = &playground.place;
     let Some(first) = playground.hosts.first() else { return };
-    println!("Try:");
-    println!("  export DOCKER_HOST=unix://{}", first.socket(place).display());
-    println!("  skep node ls");
+    say(format_args!("Try:"));
+    say(format_args!("  export DOCKER_HOST=unix://{}", first.socket(place).display()));
+    say(format_args!("  skep node ls"));
     if !no_service {
-        println!("  skep service ps web");
+        say(format_args!("  skep service ps web"));
         for host in &playground.hosts {
-            println!("  curl http://{}:{WEB_PORT}/        # any host answers, and sees your own address", host.address);
+            say(format_args!(
+                "  curl http://{}:{WEB_PORT}/        # any host answers, and sees your own address",
+                host.address
+            ));
         }
-        println!("  skep service scale web=6");
+        say(format_args!("  skep service scale web=6"));
     }
     if let Some(last) = playground.hosts.last().filter(|_| playground.hosts.len() > 1) {
-        println!("  skep playground kill {}       # power off; its tasks run elsewhere in seconds", last.name);
-        println!("  skep playground start {}", last.name);
+        say(format_args!("  skep playground kill {}       # power off; its tasks run elsewhere in seconds", last.name));
+        say(format_args!("  skep playground start {}", last.name));
     }
-    println!("  skep playground down");
+    say(format_args!("  skep playground down"));
 }
 
 async fn status(playground: &Playground) {
-    println!("{:<12} {:<14} {:<9} {:<16} SOCKET", "HOST", "ADDRESS", "DAEMON", "SWARM");
+    say(format_args!("{:<12} {:<14} {:<9} {:<16} SOCKET", "HOST", "ADDRESS", "DAEMON", "SWARM"));
     for host in &playground.hosts {
         let daemon = host.daemon(&playground.place).map_or_else(|| "off".to_owned(), |pid| pid.to_string());
         let info = playground.client(host).call("GET", "/info", None).await.unwrap_or_default();
@@ -163,7 +173,7 @@ async fn status(playground: &Playground) {
             (None, _) => "-",
         };
         let socket = host.socket(&playground.place);
-        println!("{:<12} {:<14} {daemon:<9} {swarm:<16} {}", host.name, host.address, socket.display());
+        say(format_args!("{:<12} {:<14} {daemon:<9} {swarm:<16} {}", host.name, host.address, socket.display()));
     }
 }
 

@@ -10,6 +10,7 @@ mod images;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(crate) fn main(args: &[String], as_dockerd: bool) -> ExitCode {
     let config = match Config::read(args) {
         Ok(Ok(config)) => config,
         Ok(Err(text)) => {
-            print!("{text}");
+            let _ = std::io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
         Err(ConfigError(text)) => {
