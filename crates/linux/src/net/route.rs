@@ -72,6 +72,9 @@ fn allow(result: io::Result<()>, codes: &[Errno]) -> io::Result<()> {
     }
 }
 
+/// Name of a link that has none of its own yet.
+const UNNAMED: &str = "sk-new";
+
 /// Makes a link. `here` is a socket of its namespace, `outside` one of that in which the link is that it shares, else of the daemon's,
 /// where a VXLAN device sends its packets.
 pub(super) fn create(
@@ -82,8 +85,9 @@ pub(super) fn create(
     name: &str,
     link: &Link,
 ) -> io::Result<()> {
+    let from_outside = matches!(link.kind, LinkKind::Child { .. } | LinkKind::Vxlan { .. });
     let mut msg = Msg::new(NEWLINK, ACK | CREATE | EXCL).raw(&ifinfo(0, 0, 0));
-    msg.text(IFLA_IFNAME, name);
+    msg.text(IFLA_IFNAME, if from_outside { UNNAMED } else { name });
     msg.u32(IFLA_GROUP, GROUP);
     if let Some(mtu) = link.mtu {
         msg.u32(IFLA_MTU, mtu);
@@ -130,7 +134,8 @@ pub(super) fn create(
             msg.attr(IFLA_NET_NS_FD, &own_ns.as_raw_fd().to_ne_bytes());
             msg.u32(IFLA_LINK, outside.index(parent)?);
             msg.nest(IFLA_LINKINFO, |m| child(m, *kind));
-            outside.request(msg)
+            outside.request(msg)?;
+            rename(here, name)
         }
         LinkKind::Vxlan { id, local, port, answers } => {
             msg.attr(IFLA_NET_NS_FD, &own_ns.as_raw_fd().to_ne_bytes());
@@ -144,9 +149,21 @@ pub(super) fn create(
                     m.attr(15, &port.to_be_bytes());
                 });
             });
-            outside.request(msg)
+            outside.request(msg)?;
+            rename(here, name)
         }
     }
+}
+
+/// Gives a link its name. Older kernels (seen on 6.1) refuse a name that is taken where the link is asked for, whatever the namespace
+/// is that it is for; and a container's first interface is called as many a host's.
+fn rename(here: &mut Socket, name: &str) -> io::Result<()> {
+    let mut msg = Msg::new(NEWLINK, ACK).raw(&ifinfo(here.index(UNNAMED)?, 0, 0));
+    msg.text(IFLA_IFNAME, name);
+    here.request(msg).inspect_err(|_| {
+        // the first error is the one to tell
+        let _ = delete_link(here, UNNAMED);
+    })
 }
 
 fn child(m: &mut Msg, kind: ChildKind) {
