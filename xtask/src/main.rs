@@ -1,4 +1,4 @@
-//! Chores of the house: `cargo xtask house`, `test`, `commands`, `fuzz`, `sim`, `chaos`, `mutants`, and `bench swarm`, `stack`, `control`, `net` and `plan`.
+//! Chores of the house: `cargo xtask house`, `test`, `vm`, `commands`, `fuzz`, `sim`, `chaos`, `mutants`, and `bench swarm`, `stack`, `control`, `net` and `plan`.
 
 mod bench;
 mod chaos;
@@ -10,6 +10,7 @@ mod packages;
 mod sim;
 mod test;
 mod turn;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -35,10 +36,12 @@ fn main() -> ExitCode {
         ["fuzz", words @ ..] => fuzz::run(words),
         ["mutants", words @ ..] => mutants::run(words),
         ["sim", options @ ..] => sim::run(options),
+        ["vm", filters @ ..] => vm::run(filters),
         ["bench", "swarm", options @ ..] => bench::run(bench::Script::Swarm, options),
         ["bench", "stack", options @ ..] => bench::run(bench::Script::Stack, options),
         _ => Err(format!(
-            "{USAGE}{}{}{}{}{}{}",
+            "{USAGE}{}{}{}{}{}{}{}",
+            vm::USAGE,
             commands::USAGE,
             fuzz::USAGE,
             sim::USAGE,

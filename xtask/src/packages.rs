@@ -39,6 +39,14 @@ const PEER_NEEDS: &[Need] = &[
     Need { programs: &["nsenter", "unshare"], packages: &["util-linux"], why: "the peer's namespaces" },
 ];
 
+/// What a machine of another kernel needs.
+const MACHINE_NEEDS: &[Need] = &[
+    Need { programs: &["qemu-system-x86_64"], packages: &["qemu-system-x86"], why: "the emulator" },
+    Need { programs: &["mmdebstrap"], packages: &["mmdebstrap"], why: "a root file system" },
+    Need { programs: &["mke2fs"], packages: &["e2fsprogs"], why: "its disk" },
+    Need { programs: &["strip"], packages: &["binutils"], why: "small tests" },
+];
+
 /// Where a program is, also in the directories that only root's PATH has.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -75,6 +83,11 @@ pub(crate) fn for_tests() -> Result<(), String> {
 /// Installs what the benchmark's peer needs beside itself.
 pub(crate) fn for_peer() -> Result<(), String> {
     provide(PEER_NEEDS)
+}
+
+/// Installs what `cargo xtask vm` needs.
+pub(crate) fn for_machines() -> Result<(), String> {
+    provide(MACHINE_NEEDS)
 }
 
 fn provide(needs: &[Need]) -> Result<(), String> {
