@@ -160,22 +160,6 @@ pub struct Container {
     pub dns_port: Option<u16>,
 }
 
-impl Container {
-    fn endpoint_on(&self, link: &str) -> Option<&Endpoint> {
-        self.endpoints.iter().find(|e| matches!(&e.attach, Attach::Bridge(name) if name == link))
-    }
-
-    /// Its address of a family on the given bridge.
-    #[must_use]
-    pub fn address_on(&self, link: &str, version: Version) -> Option<IpAddr> {
-        let endpoint = self.endpoint_on(link)?;
-        match version {
-            Version::V4 => Some(endpoint.net.addr.into()),
-            Version::V6 => endpoint.net6.map(|n| n.addr.into()),
-        }
-    }
-}
-
 /// How requests of the mesh reach a container by one family.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WayIn<'a> {
@@ -271,7 +255,8 @@ impl Facts {
         let mesh = self.member.as_ref().and_then(|m| m.plane.ingress.as_ref()).filter(|_| container.ingress.is_some());
         let gw = self.bridges.iter().find(|b| b.gwbridge);
         let (Some(_), Some(bridge)) = (mesh, gw) else { return Vec::new() };
-        let Some(endpoint) = container.endpoint_on(&bridge.link) else { return Vec::new() };
+        let there = |e: &&Endpoint| matches!(&e.attach, Attach::Bridge(name) if *name == bridge.link);
+        let Some(endpoint) = container.endpoints.iter().find(there) else { return Vec::new() };
         let four = WayIn { bridge, endpoint, own: endpoint.net.addr.into(), gateway: endpoint.gateway.map(IpAddr::from) };
         let carries = self.mesh_pairing().and(bridge.net6).filter(|_| bridge.mtu >= IPV6_MTU && endpoint.carries_ipv6());
         let six = carries.and(endpoint.net6).map(|net| {

@@ -8,7 +8,7 @@ use skep_types::spec::Protocol;
 
 use super::{MARK, MARK_MASK, MESH, PLACEHOLDER};
 use crate::entry;
-use crate::facts::{Facts, Member, proto_number};
+use crate::facts::{Container, Facts, Member, proto_number};
 use crate::nft::rule::{
     NEW, STATUS_DNAT, TCP, base, bits, dnat, iif, iif_not, in_set, is, join, key, l4proto, map, masked, oif, registers, store,
     tcp_syn, to_local, udp_to, verdict, vmap,
@@ -81,7 +81,7 @@ fn egress() -> Rule {
 }
 
 fn ports(facts: &Facts, member: &Member, view: &IngressView, version: Version, table: &mut Table) {
-    let gw = facts.bridges.iter().find(|b| b.gwbridge);
+    let inner = |c: &Container| facts.ways_in(c).into_iter().map(|way| way.own).find(|own| Version::of(*own) == version);
     let field = version.field();
     let in_mesh = |addr| facts.in_mesh(addr, version);
     let mut published = Set::new(&[Field::Proto, Field::Port], SetData::Verdict);
@@ -101,8 +101,7 @@ fn ports(facts: &Facts, member: &Member, view: &IngressView, version: Version, t
     };
     let mut one = Set::new(&[field, Field::Proto, Field::Port], SetData::Verdict);
     for container in &facts.containers {
-        let inner = gw.and_then(|gw| container.address_on(&gw.link, version));
-        let (Some(addr), Some(inner)) = (container.ingress.and_then(in_mesh), inner) else { continue };
+        let (Some(addr), Some(inner)) = (container.ingress.and_then(in_mesh), inner(container)) else { continue };
         for (protocol, port) in &container.ingress_ports {
             lead(addr, *protocol, *port, inner);
         }
@@ -110,7 +109,7 @@ fn ports(facts: &Facts, member: &Member, view: &IngressView, version: Version, t
     for port in &view.ports {
         let proto = [proto_number(port.protocol)];
         let (outside, inside) = (port.published.to_be_bytes(), port.target.to_be_bytes());
-        let here = |addr: Ipv4Addr| facts.containers.iter().find(|c| c.ingress == Some(addr))?.address_on(&gw?.link, version);
+        let here = |addr: Ipv4Addr| facts.containers.iter().find(|c| c.ingress == Some(addr)).and_then(inner);
         for addr in port.backends.iter().filter(|b| b.node == member.node).map(|b| b.addr) {
             if let (Some(inner), Some(addr)) = (here(addr), in_mesh(addr)) {
                 lead(addr, port.protocol, port.target, inner);
