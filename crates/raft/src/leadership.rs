@@ -14,16 +14,22 @@ pub(crate) async fn follow(raft: Inner, tx: watch::Sender<Leadership>, mut heard
     let mut metrics = raft.metrics();
     // Else this task would keep the core running.
     drop(raft);
+    let mut before = None;
     loop {
         let now = {
             let m = metrics.borrow_watched();
-            with_heard(of(&m), &m, *heard.borrow_and_update())
+            let heard = *heard.borrow_and_update();
+            // Metrics change with every heartbeat, and what is told is made of these alone.
+            let of_what = (m.current_term, m.state, m.current_leader, *m.membership_config.log_id(), heard);
+            (before.replace(of_what) != Some(of_what)).then(|| with_heard(of(&m), &m, heard))
         };
-        tx.send_if_modified(|old| {
-            let changed = *old != now;
-            *old = now;
-            changed
-        });
+        if let Some(now) = now {
+            tx.send_if_modified(|old| {
+                let changed = *old != now;
+                *old = now;
+                changed
+            });
+        }
         tokio::select! {
             biased;
             r = metrics.changed() => if r.is_err() { return },

@@ -9,7 +9,7 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::Inner;
+use crate::config::{Inner, LogId};
 use crate::facade::peer;
 use crate::log::{Shared, WeakLog};
 use crate::network::Directory;
@@ -58,6 +58,7 @@ impl Monitor {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut next = Instant::now();
+        let mut noted = None;
         loop {
             tokio::select! {
                 biased;
@@ -65,7 +66,7 @@ impl Monitor {
                 _ = tick.tick() => {}
             }
             self.look();
-            self.note_addresses();
+            self.note_addresses(&mut noted);
             if *self.removed.borrow() {
                 // It cannot win and would only disturb.
                 self.raft.runtime_config().elect(false);
@@ -87,10 +88,14 @@ impl Monitor {
         }
     }
 
-    /// Where members are reached now; connections made earlier go there too.
-    fn note_addresses(&self) {
+    /// Where members are reached now; connections made earlier go there too. `noted` is the membership that is known already.
+    fn note_addresses(&self, noted: &mut Option<Option<LogId>>) {
         let rx = self.raft.metrics();
         let m = rx.borrow_watched();
+        let of = *m.membership_config.log_id();
+        if noted.replace(of) == Some(of) {
+            return;
+        }
         let now = m.membership_config.nodes().map(|(&id, n)| (id, peer(id, n))).collect();
         *self.directory.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }

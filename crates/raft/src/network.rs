@@ -100,7 +100,10 @@ pub(crate) struct PartAnswer {
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
-    rmp_serde::to_vec_named(value).map_err(|e| e.to_string())
+    // Room for a heartbeat, which is most of what is sent.
+    let mut out = Vec::with_capacity(512);
+    rmp_serde::encode::write_named(&mut out, value).map_err(|e| e.to_string())?;
+    Ok(out)
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
