@@ -145,7 +145,7 @@ impl Drop for Agent {
 impl Agent {
     /// Starts an agent; takes up the tasks it had before.
     pub async fn start(config: AgentConfig) -> (Self, mpsc::Receiver<AgentEvent>) {
-        let files = Files(config.memory.clone());
+        let files = Files::new(config.memory.clone());
         let mut managers: Vec<(NodeId, String)> = files.named(MANAGERS).unwrap_or_default();
         managers.extend(config.managers.iter().cloned());
         let (events, rx) = mpsc::channel(EVENTS);
