@@ -188,7 +188,6 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
     let mut described = inner.description().await;
     let mut again = inner.again.subscribe();
     again.mark_unchanged();
-    let mut asked = inner.describe.subscribe();
     let mut goodbye = inner.goodbye.subscribe();
     let mut heard = Instant::now();
     let mut returning = FuturesUnordered::new();
@@ -198,10 +197,12 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
     let mut beat = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
     let mut back = std::pin::pin!(tokio::time::sleep(until_back()));
     let (mut again, mut goodbye) = (std::pin::pin!(again.changed()), std::pin::pin!(raised(&mut goodbye)));
-    let mut describe = tokio::time::interval_at(Instant::now() + DESCRIBE, DESCRIBE);
+    let mut describe = std::pin::pin!(look_again(inner.describe.subscribe(), Instant::now() + DESCRIBE));
     let mut under_way: Option<(u64, Vec<StatusReport>)> = None;
     let mut number = 0u64;
-    let reporter = worker.reporter.clone();
+    let (reporter, plane) = (worker.reporter.clone(), worker.plane.clone());
+    let mut news = std::pin::pin!(reporter.news.notified());
+    let (mut wanted, mut follows) = (std::pin::pin!(inner.attachments.next()), std::pin::pin!(plane.answer()));
     // What was not acknowledged in an earlier session.
     reporter.news.notify_one();
     loop {
@@ -238,7 +239,8 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
                     return End::Lost(format!("{addr} takes no more messages"));
                 }
             }
-            () = tick(&mut describe, &mut asked) => {
+            asked = describe.as_mut() => {
+                describe.set(look_again(asked, Instant::now() + DESCRIBE));
                 let now = inner.description().await;
                 if now != described {
                     described = now.clone();
@@ -247,7 +249,8 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
                     }
                 }
             }
-            () = reporter.news.notified(), if under_way.is_none() => {
+            () = news.as_mut(), if under_way.is_none() => {
+                news.set(reporter.news.notified());
                 let batch = reporter.batch();
                 if !batch.is_empty() {
                     number += 1;
@@ -257,12 +260,14 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
                     }
                 }
             }
-            list = inner.attachments.next() => {
+            list = wanted.as_mut() => {
+                wanted.set(inner.attachments.next());
                 if tx.try_send(AgentMessage::Attach(list)).is_err() {
                     return End::Lost(format!("{addr} takes no more messages"));
                 }
             }
-            index = worker.plane.answer() => {
+            index = follows.as_mut() => {
+                follows.set(plane.answer());
                 if tx.try_send(AgentMessage::Followed { index }).is_err() {
                     return End::Lost(format!("{addr} takes no more messages"));
                 }
@@ -291,14 +296,11 @@ async fn session(inner: &Arc<Inner>, worker: &mut Worker, taken: Open) -> End {
     }
 }
 
-/// Waits until the host is to be looked at again.
-async fn tick(period: &mut tokio::time::Interval, asked: &mut watch::Receiver<u64>) {
-    tokio::select! {
-        biased;
-        // The sender lives as long as the agent.
-        Ok(()) = asked.changed() => {}
-        _ = period.tick() => {}
-    }
+/// Waits until the host is to be looked at again: somebody asks for it, or it is time.
+async fn look_again(mut asked: watch::Receiver<u64>, at: Instant) -> watch::Receiver<u64> {
+    // The sender lives as long as the agent.
+    let _ = tokio::time::timeout_at(at, asked.changed()).await;
+    asked
 }
 
 /// Waits until a flag is up; one whose owner is gone counts as up.
