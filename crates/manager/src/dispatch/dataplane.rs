@@ -10,8 +10,8 @@ use skep_types::dataplane::{
 };
 use skep_types::object::{Network, Node, Service, Task, TaskState};
 use skep_types::peers::Peers;
-use skep_types::spec::{Protocol, PublishMode};
-use skep_types::{NetworkId, NodeId, options};
+use skep_types::spec::{PortConfig, Protocol, PublishMode};
+use skep_types::{NetworkId, NodeId, ServiceId, options};
 
 use crate::tables::{News, Tables, Watcher};
 
@@ -64,6 +64,8 @@ pub(crate) fn affected(c: &Change) -> bool {
 pub(crate) struct Views {
     networks: BTreeMap<NetworkId, View<OverlayView>>,
     ingress: Option<View<IngressView>>,
+    /// What each service publishes in the mesh: a change of one of its tasks is no reason to look at those of all others.
+    ports: BTreeMap<ServiceId, Vec<IngressPort>>,
     objects: BTreeMap<NetworkId, View<Network>>,
     /// All nodes.
     peers: Option<Peers>,
@@ -77,10 +79,13 @@ impl Views {
         }
         match c {
             Change::Task { old, new, .. } => {
-                let attached = old.iter().chain(new).flat_map(|t| t.networks.iter());
-                attached.for_each(|a| self.forget(a.network));
+                for t in old.iter().chain(new) {
+                    self.ports.remove(&t.service);
+                    t.networks.iter().for_each(|a| self.forget(a.network));
+                }
             }
-            Change::Service { old, new, .. } => {
+            Change::Service { id, old, new } => {
+                self.ports.remove(id);
                 for s in old.iter().chain(new) {
                     s.spec.task.networks.iter().for_each(|a| self.forget(a.target));
                 }
@@ -123,7 +128,7 @@ impl Views {
             networks.push(self.networks.entry(n.id).or_insert_with(|| View::new(overlay(store, n))).clone());
         }
         if self.ingress.is_none() {
-            self.ingress = store.ingress().map(|n| View::new(ingress(store, n)));
+            self.ingress = store.ingress().map(|n| View::new(ingress(store, n, &mut self.ports)));
         }
         let peers = self.peers.get_or_insert_with(|| store.nodes().filter_map(|n| peer(n)).collect()).without(node);
         DataPlane {
@@ -233,28 +238,35 @@ fn overlay(store: &Store, n: &Network) -> OverlayView {
     }
 }
 
-fn ingress(store: &Store, n: &Network) -> IngressView {
+/// The mesh; `kept` is what services publish as far as it is known.
+fn ingress(store: &Store, n: &Network, kept: &mut BTreeMap<ServiceId, Vec<IngressPort>>) -> IngressView {
     let mut ports = Vec::new();
-    for s in store.services() {
-        let published: Vec<_> = s.ports.iter().filter(|p| p.mode == PublishMode::Ingress && p.published != 0).collect();
-        if published.is_empty() {
-            continue;
-        }
-        let mut backends: Vec<IngressBackend> = store
-            .tasks_of_service(s.id)
-            .filter(|t| serves(t))
-            .filter_map(|t| Some(IngressBackend { addr: addr_on(t, n.id)?, node: t.node?, task: Some(t.id) }))
-            .collect();
-        backends.sort_unstable();
-        ports.extend(published.into_iter().map(|p| IngressPort {
-            protocol: p.protocol,
-            published: p.published,
-            target: p.target,
-            backends: backends.clone(),
-            host_ip: p.host_ip,
-            prefer_local: options::prefers_local(&s.spec.labels),
-        }));
+    for s in store.services().filter(|s| published(s).next().is_some()) {
+        ports.extend_from_slice(kept.entry(s.id).or_insert_with(|| ports_of(store, s, n.id)));
     }
     ports.sort_by_key(|p| (p.protocol, p.published));
     IngressView { vni: n.vni, subnet: n.subnet, ports, pairing: n.pairing() }
+}
+
+/// What a service publishes on every node.
+fn published(s: &Service) -> impl Iterator<Item = &PortConfig> {
+    s.ports.iter().filter(|p| p.mode == PublishMode::Ingress && p.published != 0)
+}
+
+fn ports_of(store: &Store, s: &Service, mesh: NetworkId) -> Vec<IngressPort> {
+    let mut backends: Vec<IngressBackend> = store
+        .tasks_of_service(s.id)
+        .filter(|t| serves(t))
+        .filter_map(|t| Some(IngressBackend { addr: addr_on(t, mesh)?, node: t.node?, task: Some(t.id) }))
+        .collect();
+    backends.sort_unstable();
+    let port = |p: &PortConfig| IngressPort {
+        protocol: p.protocol,
+        published: p.published,
+        target: p.target,
+        backends: backends.clone(),
+        host_ip: p.host_ip,
+        prefer_local: options::prefers_local(&s.spec.labels),
+    };
+    published(s).map(port).collect()
 }
