@@ -139,6 +139,14 @@ impl Manager {
         tokio::spawn(leader::run(shared.clone()));
         tokio::spawn(presence::run(shared.clone()));
         tokio::spawn(statuses::run(shared.clone(), rx));
+        let (gather, mut stop) = (shared.tables.clone().gather(), shared.stop.subscribe());
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|s| *s) => {}
+                () = gather => {}
+            }
+        });
         tokio::spawn(follow_settings(shared.clone()));
         if let Some(out) = shared.config.events.clone() {
             tokio::spawn(standing::run(shared.clone(), out));
@@ -307,7 +315,7 @@ impl Manager {
 
     /// The tables as this manager knows them, without asking the leader.
     #[must_use]
-    pub fn store(&self) -> Store {
+    pub fn store(&self) -> Arc<Store> {
         self.shared.store()
     }
 

@@ -67,7 +67,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Arc<Store> {
         self.tables.snapshot()
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skep_plan::Dirty;
@@ -12,6 +13,8 @@ use tokio::sync::{Notify, watch};
 use crate::Observer;
 use crate::events::Teller;
 
+/// Changes are gathered for so long before sessions are told of them.
+const GATHER: Duration = Duration::from_millis(20);
 /// With more to plan than this, planning everything is cheaper than remembering what.
 const MAX_DIRTY: usize = 10_000;
 
@@ -76,7 +79,7 @@ impl Watcher {
     }
 
     /// What came since the last call, and the tables with all of it.
-    pub fn take(&mut self, tables: &Tables) -> (News, Store) {
+    pub fn take(&mut self, tables: &Tables) -> (News, Arc<Store>) {
         self.changed.mark_unchanged();
         let store = lock(&tables.store);
         let ring = lock(&tables.ring);
@@ -93,10 +96,13 @@ impl Watcher {
 
 /// The tables, and who wants to know that they changed. Public for benchmarks.
 pub struct Tables {
-    store: Mutex<Store>,
+    /// Shared with whoever reads them: what is copied for the next change is copied once, however many read.
+    store: Mutex<Arc<Store>>,
     /// Changed only while `store` is locked.
     ring: Mutex<Ring>,
     changed: watch::Sender<u64>,
+    /// Changed a while after `changed`, once for all that came meanwhile.
+    gathered: watch::Sender<u64>,
     observer: Option<Arc<dyn Observer>>,
     teller: Option<Teller>,
     dirty: Mutex<Dirty>,
@@ -122,13 +128,14 @@ impl Tables {
             store: Mutex::default(),
             ring: Mutex::default(),
             changed: watch::channel(0).0,
+            gathered: watch::channel(0).0,
             dirty: Mutex::new(Dirty::all()),
             planner: Notify::new(),
         }
     }
 
     /// The tables at this moment.
-    pub(crate) fn snapshot(&self) -> Store {
+    pub(crate) fn snapshot(&self) -> Arc<Store> {
         lock(&self.store).clone()
     }
 
@@ -147,6 +154,26 @@ impl Tables {
     pub fn follow(&self) -> Watcher {
         let changed = self.changed.subscribe();
         Watcher { seen: lock(&self.store).applied(), changed }
+    }
+
+    /// As [`Tables::follow`] for whoever may learn of changes some milliseconds later, many at once: thousands of sessions need no
+    /// timer each. Needs [`Tables::gather`] to run.
+    pub(crate) fn follow_gathered(&self) -> Watcher {
+        let changed = self.gathered.subscribe();
+        Watcher { seen: lock(&self.store).applied(), changed }
+    }
+
+    /// Tells of gathered changes those who follow them; every change from this call on. Never ends.
+    pub(crate) fn gather(self: Arc<Self>) -> impl Future<Output = ()> {
+        let mut changed = self.changed.subscribe();
+        async move {
+            // The sender lives as long as this.
+            while changed.changed().await.is_ok() {
+                tokio::time::sleep(GATHER).await;
+                let newest = *changed.borrow_and_update();
+                self.gathered.send_replace(newest);
+            }
+        }
     }
 
     /// Waits until everything up to `index` is applied here.
@@ -178,10 +205,11 @@ impl StateMachine for Tables {
         let applied = match Transaction::decode(bytes) {
             Err(e) => Applied::Unreadable(e.to_string()),
             Ok(t) => {
-                let mut store = lock(&self.store);
+                let mut current = lock(&self.store);
+                let store = Arc::make_mut(&mut current);
                 let outcome = store.apply(index, &t);
                 if let Some(o) = &self.observer {
-                    o.applied(index, bytes, &t, outcome.as_deref(), &store);
+                    o.applied(index, bytes, &t, outcome.as_deref(), store);
                 }
                 match outcome {
                     Err(e) => Applied::Refused(e),
@@ -219,7 +247,7 @@ impl StateMachine for Tables {
         let store = Store::restore(dump).map_err(|e| e.to_string())?;
         let index = store.applied();
         let mut current = lock(&self.store);
-        *current = store;
+        *current = Arc::new(store);
         if let Some(o) = &self.observer {
             o.restored(&current);
         }
@@ -288,5 +316,29 @@ mod tests {
         assert!(Tables::new(None, None).restore(&mut &b"nonsense"[..]).is_err());
         let answer: Applied = rmp_serde::from_slice(&Tables::new(None, None).apply(1, b"nonsense")).unwrap();
         assert!(matches!(answer, Applied::Unreadable(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gathered_changes_are_told_once_and_none_is_missed() {
+        let tables = Arc::new(Tables::default());
+        let mut watcher = tables.follow_gathered();
+        let gather = tokio::spawn(tables.clone().gather());
+        let change = |index| {
+            let node = Node::new(NodeId(index), Role::Worker, Availability::Active);
+            let t = Transaction::new(Time(1), vec![], vec![Op::PutNode(Box::new(node))]);
+            let index = u64::try_from(index).unwrap();
+            let _ = tables.apply(index, &rmp_serde::to_vec_named(&t).unwrap());
+        };
+        let mut seen = 0;
+        for round in [1..=2, 3..=3, 4..=6] {
+            let last = *round.end();
+            round.for_each(change);
+            tokio::time::timeout(Duration::from_secs(1), watcher.changed()).await.unwrap();
+            let (News::Changes(news), store) = watcher.take(&tables) else { panic!("nothing was restarted") };
+            seen += news.len() as u128;
+            assert_eq!((seen, u128::from(store.applied())), (last, last));
+            assert!(tokio::time::timeout(Duration::from_secs(1), watcher.changed()).await.is_err(), "they are told once");
+        }
+        gather.abort();
     }
 }

@@ -31,7 +31,7 @@ pub trait SecretDrivers: Send + Sync + 'static {
 pub(super) type Answered = ((TaskId, FileId), Result<DriverAnswer, String>);
 
 /// Asks the driver of a secret for a task.
-pub(super) async fn asked(s: Arc<Shared>, store: Store, pair: (TaskId, FileId)) -> Answered {
+pub(super) async fn asked(s: Arc<Shared>, store: Arc<Store>, pair: (TaskId, FileId)) -> Answered {
     let Some(ask) = assignments::ask(&store, pair.0, pair.1) else {
         return (pair, Err("the secret is gone".to_owned()));
     };

@@ -25,9 +25,8 @@ use super::told::Told;
 use crate::liveness::HEARTBEAT;
 use crate::shared::Shared;
 use crate::statuses::Batch;
+use crate::tables::Watcher;
 
-/// Changes of the tables are gathered for so long before differences are sent.
-const DEBOUNCE: Duration = Duration::from_millis(20);
 /// An agent introduces itself at once, and this manager learns soon whether it hears the leader.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// A manager that is this far behind the leader is of no use to an agent.
@@ -101,7 +100,7 @@ pub(crate) async fn session(
         }
     };
     // An agent must never be told less than it already knows.
-    let mut watcher = s.tables.follow();
+    let mut watcher = s.tables.follow_gathered();
     if tokio::time::timeout(CATCH_UP, s.tables.reached(applied)).await.is_err() {
         out.send(ManagerMessage::Redirect { leader: s.leader_addr() }).await;
         return;
@@ -138,6 +137,7 @@ pub(crate) async fn session(
     // What waits for long is made once: to queue up again for each of its messages would be most of a session's work.
     let mut unheard = std::pin::pin!(tokio::time::sleep(UNHEARD));
     let (mut stopped, mut detached) = (std::pin::pin!(becomes(&mut stop, true)), std::pin::pin!(becomes(&mut attached, false)));
+    let mut changed = std::pin::pin!(changed_of(watcher));
     loop {
         tokio::select! {
             biased;
@@ -212,8 +212,7 @@ pub(crate) async fn session(
                     break;
                 }
             }
-            () = watcher.changed() => {
-                tokio::time::sleep(DEBOUNCE).await;
+            mut watcher = changed.as_mut() => {
                 let (news, store) = watcher.take(&s.tables);
                 if store.node(who.node).is_none() {
                     out.send(ManagerMessage::Removed).await;
@@ -229,10 +228,17 @@ pub(crate) async fn session(
                 if !alive {
                     break;
                 }
+                changed.set(changed_of(watcher));
             }
         }
     }
     tracing::debug!(node = %who.node, "session ends");
+}
+
+/// Waits for changes of the tables.
+async fn changed_of(mut watcher: Watcher) -> Watcher {
+    watcher.changed().await;
+    watcher
 }
 
 /// Notes what the agent is asked to follow.

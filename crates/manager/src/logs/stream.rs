@@ -60,7 +60,7 @@ pub(crate) async fn open(
 }
 
 /// The tables, not older than the leader's: those name what a client asks for, and this manager's own may be behind.
-pub(crate) async fn caught_up(s: &Arc<Shared>) -> Result<Store, ControlError> {
+pub(crate) async fn caught_up(s: &Arc<Shared>) -> Result<Arc<Store>, ControlError> {
     let answer = s.call(ControlCall::Request(Box::new(ControlRequest::GetApplied))).await?;
     if let skep_wire::ControlAnswer::Response(r) = answer
         && let ControlResponse::Applied(index) = *r

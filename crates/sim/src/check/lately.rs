@@ -184,7 +184,7 @@ pub(crate) fn look(world: &World) -> Result<(), String> {
     let store = leader.as_ref().map(|(_, m)| m.store());
     // Whose role changes is looked at even while nobody leads for long.
     let any = store.clone().or_else(|| Some(world.leader()?.store()));
-    let settled: BTreeSet<NodeId> = any.iter().flat_map(Store::nodes).filter(|n| s.keeps_role(n, at)).map(|n| n.id).collect();
+    let settled: BTreeSet<NodeId> = any.iter().flat_map(|s| s.nodes()).filter(|n| s.keeps_role(n, at)).map(|n| n.id).collect();
     let Some(((lead, manager), store)) = leader.zip(store) else { return Ok(()) };
     let managers: Vec<usize> = host_of(world, |h| h.manager().is_some()).collect();
     // Writes need a quorum that the leader reaches, and its disks.
