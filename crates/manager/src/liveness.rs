@@ -37,6 +37,8 @@ pub(crate) fn begin(s: &Shared) {
 
 pub(crate) async fn run(s: &Arc<Shared>) {
     let mut last = Instant::now();
+    // The tables by which nodes were last forgotten.
+    let mut known = None;
     loop {
         tokio::time::sleep(TICK).await;
         let now = Instant::now();
@@ -45,7 +47,9 @@ pub(crate) async fn run(s: &Arc<Shared>) {
         }
         last = now;
         let store = s.store();
-        s.heard.retain(|id| store.node(id).is_some());
+        if known.replace(store.applied()) != Some(store.applied()) {
+            s.heard.retain(|id| store.node(id).is_some());
+        }
         let mut ops = Vec::new();
         for n in store.nodes() {
             match n.state {

@@ -4,20 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use skep_state::Change;
 use skep_types::NodeId;
 use skep_types::spec::Role;
 
 use crate::error::WriteError;
 use crate::shared::Shared;
+use crate::tables::{News, Watcher};
 
 /// Also looked at without an event this often: removing a member may have failed for want of a quorum.
 const AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(s: &Arc<Shared>) {
-    let mut changed = s.tables.watch();
+    let mut watcher = s.tables.follow();
     loop {
-        changed.mark_unchanged();
-        let store = s.store();
+        let (_, store) = watcher.take(&s.tables);
         for n in store.nodes().filter(|n| n.spec.role != n.role) {
             let done = match n.spec.role {
                 Role::Manager => set_role(s, n.id, Role::Manager).await,
@@ -33,8 +34,20 @@ pub(crate) async fn run(s: &Arc<Shared>) {
         }
         tokio::select! {
             biased;
-            _ = changed.changed() => {}
+            () = other_nodes(s, &mut watcher) => {}
             () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+}
+
+/// Waits for a change of a node. Most changes are of tasks, which have no role.
+async fn other_nodes(s: &Shared, watcher: &mut Watcher) {
+    loop {
+        watcher.changed().await;
+        let of_node = |c: &Change| matches!(c, Change::Node { .. });
+        match watcher.take(&s.tables).0 {
+            News::Changes(all) if !all.iter().flat_map(|c| c.iter()).any(of_node) => {}
+            _ => return,
         }
     }
 }
