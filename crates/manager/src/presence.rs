@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use skep_types::NodeId;
+use skep_types::control::Code;
 use skep_wire::{ControlAnswer, ControlCall};
 use tokio::time::Instant;
 
@@ -128,6 +129,11 @@ pub(crate) async fn run(s: Arc<Shared>) {
                         }
                         let follows = last - told.1 < BEHIND;
                         s.attached.send_if_modified(|a| std::mem::replace(a, follows) != follows);
+                    }
+                    // Demoted or removed. Agents that heard nothing of it until the leader was taken for lost would have no time left,
+                    // since it has not counted them as heard by this manager from then on.
+                    Ok(ControlAnswer::Error(e)) if e.code == Code::PermissionDenied => {
+                        s.attached.send_if_modified(std::mem::take);
                     }
                     Ok(_) => {}
                     Err(e) => tracing::debug!(error = %e, "presence: the leader does not answer"),
