@@ -2,7 +2,7 @@
 //! put right by them, so that the next pass makes good what they say.
 //!
 //! What others made is none of ours, and not told: foreign links, addresses, routes and tables. Inside of our tables and on our
-//! VXLAN devices everything is ours. A container's own processes may change its addresses, routes and switches as they like.
+//! VXLAN devices everything is ours. A container's own processes may change its addresses, routes, switches and links' names as they like.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -128,7 +128,9 @@ impl fmt::Display for Difference {
 pub fn differences(ns: &Ns, wanted: &NetnsState, seen: &Seen, ours: impl Fn(&str) -> bool) -> Vec<Difference> {
     let mut out = Vec::new();
     let own_affair = matches!(ns, Ns::Sandbox(_));
-    for (name, link) in &wanted.links {
+    // A container may call its interface otherwise; that it is the one is told by the Ethernet address that we gave it.
+    let renamed = |link: &Link| own_affair && link.mac.is_some() && seen.links.values().any(|l| l.mac == link.mac);
+    for (name, link) in wanted.links.iter().filter(|(name, link)| seen.links.contains_key(*name) || !renamed(link)) {
         out.extend(link_difference(name, link, seen.links.get(name), own_affair));
     }
     let left = seen.links.iter().filter(|(name, _)| !wanted.links.contains_key(*name) && ours(name));
