@@ -215,7 +215,11 @@ fn rolling_updates() {
     assert_eq!(web::field(&page, "Version"), "3.0");
     // Back to the spec before: the same image and environment.
     let _ = m("service update -d --image ws:1.0 --env-rm VERSION ws").ok();
-    wait("the update", LONG, || that(m("service inspect --format {{.UpdateStatus.State}} ws").ok() == "completed", "not yet"));
+    wait("the update", LONG, || {
+        // There is none to tell of until it has begun.
+        let state = m("service inspect --format {{.UpdateStatus.State}} ws").out;
+        that(state.trim() == "completed", state.clone())
+    });
     let text = m("service rollback ws");
     assert_eq!(text.code, 0, "{}{}", text.out, text.err);
     let page = wait("a page", LONG, || web::get(&bed.address("manager"), 80));
