@@ -73,7 +73,7 @@ pub fn ask_hidden(question: &str) -> Result<String, String> {
     let hidden = Changed::hidden().map_err(fail)?;
     let typed = ask(question);
     drop(hidden);
-    let _ = writeln!(std::io::stdout());
+    crate::output::say(format_args!(""));
     typed
 }
 

@@ -20,6 +20,8 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
+use crate::output::say;
+
 /// Connections at a time; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
 
@@ -45,7 +47,7 @@ fn text(own: SocketAddr, client: SocketAddr) -> String {
 }
 
 fn answer(request: &Request<Incoming>, own: SocketAddr, client: SocketAddr) -> Response<Full<Bytes>> {
-    println!("{} {} {}", client.ip().to_canonical(), request.method(), request.uri().path());
+    say(format_args!("{} {} {}", client.ip().to_canonical(), request.method(), request.uri().path()));
     let (status, body) = match request.uri().path() {
         "/" => (StatusCode::OK, text(own, client)),
         "/health" => (StatusCode::OK, "ok\n".to_owned()),
@@ -98,13 +100,13 @@ pub async fn run(options: Options) -> std::io::Result<()> {
         Ok(udp) => udp,
         Err(_) => UdpSocket::bind(("0.0.0.0", options.port)).await?,
     };
-    println!("listening on port {}", options.port);
+    say(format_args!("listening on port {}", options.port));
     tokio::spawn(serve_udp(udp));
     tokio::spawn(serve_tcp(listener));
     tokio::select! {
         _ = terminate.recv() => tokio::time::sleep(options.slow_shutdown).await,
         _ = interrupt.recv() => {}
     }
-    println!("stopped");
+    say(format_args!("stopped"));
     Ok(())
 }

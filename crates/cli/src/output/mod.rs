@@ -9,6 +9,7 @@ pub mod table;
 pub mod time;
 pub mod typed;
 
+use std::fmt;
 use std::io::{IsTerminal, Write};
 
 use crate::app::Failure;
@@ -31,6 +32,11 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
         std::io::ErrorKind::BrokenPipe => Failure::quiet(1),
         _ => Failure::new(format!("write to standard output: {e}")),
     })
+}
+
+/// Writes a line to standard output, of something that goes on whether anybody reads it or not.
+pub fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Writes a line to standard error; when that is closed there is nobody to tell.

@@ -1,12 +1,11 @@
 //! `skep playground …`.
 
 use std::ffi::OsString;
-use std::fmt;
-use std::io::Write as _;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use clap::Subcommand;
+use skep_cli::output::say;
 use skep_playground::lan::netns_path;
 use skep_playground::swarm::{Playground, down, host_names};
 use skep_playground::{Place, PlaygroundError};
@@ -113,11 +112,6 @@ async fn act(action: Action, place: Place) -> Result<ExitCode, PlaygroundError> 
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Tells the user a line. What is made is made all the same when nobody reads it (`| head`).
-fn say(line: fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 async fn up(place: Place, hosts: u8, managers: u8, no_service: bool, flags: &[String]) -> Result<(), PlaygroundError> {
