@@ -16,9 +16,15 @@ pub(crate) struct Workspace {
     pub(crate) packages: Vec<Value>,
 }
 
-/// The cargo that runs this.
+/// The cargo that runs this. What it said of the package `xtask` is not passed on: some packages are built again when it changes (`ring`,
+/// and all that needs it), and would be whenever a build by `cargo xtask` follows one without.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+        command.env_remove(name);
+    }
+    command
 }
 
 impl Workspace {
