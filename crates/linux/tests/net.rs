@@ -128,6 +128,14 @@ async fn spread(hosts: &[Host], backends: &[u8]) {
     }
 }
 
+/// How many namespaces a host has, each of which is as it should be.
+async fn settled(host: &Host) -> usize {
+    let report = host.manager().report(false, Vec::new()).await;
+    let wrong: Vec<_> = report.spaces.iter().flat_map(|s| &s.differences).collect();
+    assert!(wrong.is_empty(), "host {}: {wrong:?}", host.n);
+    report.spaces.len()
+}
+
 /// Three hosts with a task each, of which the last two take requests; their ports in the mesh.
 async fn swarm(tag: &str, ports: &[(Protocol, u16)]) -> (World, Vec<Host>) {
     let world = World::new(tag, 3);
@@ -187,9 +195,7 @@ async fn a_swarm_carries_its_traffic() {
 
     // what was written is read as it was written
     for host in &hosts {
-        let report = host.manager().report(false, Vec::new()).await;
-        let wrong: Vec<_> = report.spaces.iter().flat_map(|s| &s.differences).collect();
-        assert!(wrong.is_empty() && report.spaces.len() == 3, "host {}: {wrong:?}", host.n);
+        assert_eq!(settled(host).await, 3, "host {}", host.n);
     }
     let report = one.manager().report(true, Vec::new()).await;
     let faults: Vec<_> = report.findings.iter().filter(|f| f.level == Level::Fault).collect();
@@ -456,9 +462,7 @@ async fn macvlan_containers_are_neighbours_of_the_lan() {
     let mut held = two.connect(&two.ns_of(2), "192.168.77.51:80");
     hosts[0].restart().await;
     world::still_alive(&mut held);
-    let report = hosts[0].manager().report(false, Vec::new()).await;
-    let wrong: Vec<_> = report.spaces.iter().flat_map(|s| &s.differences).collect();
-    assert!(wrong.is_empty(), "{wrong:?}");
+    let _ = settled(&hosts[0]).await;
 
     // What cannot be is refused, and nothing is left.
     for (spec, text) in [

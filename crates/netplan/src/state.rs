@@ -84,6 +84,9 @@ impl fmt::Debug for Mac {
     }
 }
 
+/// Name of a link that is being made and has none of its own yet: one that a daemon leaves when it dies over it is removed by the next.
+pub const UNNAMED: &str = "sk-new";
+
 /// What a link is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkKind {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use skep_netplan::Ns;
 use skep_netplan::drift::{Difference, Seen, differences, unlearn};
 use skep_netplan::host::{MESH, tunnel};
-use skep_netplan::state::LinkKind;
+use skep_netplan::state::{LinkKind, UNNAMED};
 
 use super::core::Core;
 use super::{NetError, NetHost, TableWatch};
@@ -77,7 +77,7 @@ fn turn(watch: &mut Option<Box<dyn TableWatch>>) -> bool {
 /// Whether a link bears a name that nobody else gives: those of bridges may be another engine's.
 pub(super) fn surely_ours(name: &str) -> bool {
     let hex = |id: &str| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    name.strip_prefix('v').and_then(|rest| rest.get(1..)).is_some_and(hex) || name == MESH || name == tunnel::LINK
+    name.strip_prefix('v').and_then(|rest| rest.get(1..)).is_some_and(hex) || [MESH, tunnel::LINK, UNNAMED].contains(&name)
 }
 
 impl Core {

@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use skep_netplan::state::{
     Address, ChildKind, FdbEntry, IpvlanFlag, IpvlanMode, Link, LinkKind, Mac, MacvlanMode, PortMode, Route, Rule, Selector,
+    UNNAMED,
 };
 use skep_netplan::version::octets;
 use skep_types::Ipv4Net;
@@ -71,9 +72,6 @@ fn allow(result: io::Result<()>, codes: &[Errno]) -> io::Result<()> {
         other => other,
     }
 }
-
-/// Name of a link that has none of its own yet.
-const UNNAMED: &str = "sk-new";
 
 /// Makes a link. `here` is a socket of its namespace, `outside` one of that in which the link is that it shares, else of the daemon's,
 /// where a VXLAN device sends its packets.
