@@ -39,8 +39,8 @@ impl Core {
             let blocking = links.filter(|(_, link)| blocks(&link.kind)).map(|(name, _)| Step::DelLink(name.clone()));
             let steps: Vec<Step> = blocking.collect();
             if !steps.is_empty() {
-                let _ = self.host.apply(&ns, &steps);
-                self.forget_shares(&ns, &steps);
+                let done = self.host.apply(&ns, &steps);
+                self.forget_shares(&ns, &removed(&steps, &done));
             }
             match self.host.delete_ns(&ns) {
                 Ok(()) => {
@@ -93,7 +93,9 @@ impl Core {
             return;
         }
         let (before, closed) = (targets(applied), loose_ports(applied));
-        for (step, result) in steps.iter().zip(self.host.apply(ns, &steps)) {
+        let done = self.host.apply(ns, &steps);
+        let removed = removed(&steps, &done);
+        for (step, result) in steps.iter().zip(done) {
             match result {
                 Ok(()) => absorb(applied, step),
                 Err(error) => errors.push(error),
@@ -105,13 +107,12 @@ impl Core {
         if !gone.is_empty() || !opened.is_empty() {
             errors.extend(self.host.forget_flows(ns, &gone, &opened).err());
         }
-        self.forget_shares(ns, &steps);
+        self.forget_shares(ns, &removed);
     }
 
-    /// Shares of the links that steps took away ended with them; those that are still wanted are made anew by this pass or the next.
-    fn forget_shares(&mut self, ns: &Ns, steps: &[Step]) {
-        let gone = steps.iter().filter_map(|step| if let Step::DelLink(name) = step { Some(name) } else { None });
-        let shares: Vec<(Ns, String)> = gone.flat_map(|name| self.shares(ns, name)).collect();
+    /// Shares of links that were removed ended with them; those that are still wanted are made anew by this pass or the next.
+    fn forget_shares(&mut self, ns: &Ns, removed: &[&str]) {
+        let shares: Vec<(Ns, String)> = removed.iter().flat_map(|name| self.shares(ns, name)).collect();
         for (place, share) in shares {
             self.lost(&place, share);
             self.behind = true;
@@ -165,6 +166,15 @@ impl Core {
         self.reconcile(None);
         Ok(())
     }
+}
+
+/// Links that steps did remove: one that stays keeps its shares.
+fn removed<'a>(steps: &'a [Step], done: &[Result<(), NetError>]) -> Vec<&'a str> {
+    let one = |(step, done): (&'a Step, &Result<(), NetError>)| match step {
+        Step::DelLink(name) if done.is_ok() => Some(name.as_str()),
+        _ => None,
+    };
+    steps.iter().zip(done).filter_map(one).collect()
 }
 
 /// What of the found links counts as applied. Addresses, most routes and tables are not read: setting them again changes nothing.
